@@ -1,0 +1,63 @@
+# Python and make are all that is needed: everything else is installed into $(VENV).
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+# The oldest releases that pyproject.toml allows, tested together.
+LOWEST := celery==5.5.0 kombu==5.5.2 redis==4.5.2 python-redis-lock==4.0.0
+
+.PHONY: help test test-lowest check lint types layers unit demo bench docs clean
+
+help:
+	@echo "make test         install what the tests need and run all of them"
+	@echo "make demo         the example at work: servers, workers, beats, a crash (60 s or so)"
+	@echo "make check        lint, types, import layers and the tests that need no server"
+	@echo "make test-lowest  all tests, on the oldest Celery, kombu, redis and python-redis-lock that are supported"
+	@echo "make bench        what coordination costs"
+	@echo "make docs         build the documentation into site/"
+	@echo "make clean        remove what make made"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.%: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	@touch $@
+
+test: $(VENV)/.test $(VENV)/.demo
+	$(BIN)/python -m pytest
+
+test-lowest:
+	$(MAKE) VENV=.venv-lowest .venv-lowest/.test .venv-lowest/.demo
+	.venv-lowest/bin/python -m pip install --quiet $(LOWEST)
+	.venv-lowest/bin/python -m pytest
+
+check: lint types layers unit
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.lint $(VENV)/.test
+	$(BIN)/mypy
+	$(BIN)/basedpyright
+
+layers: $(VENV)/.lint
+	$(BIN)/lint-imports --no-cache
+
+unit: $(VENV)/.test
+	$(BIN)/python -m pytest -q -m "not server" tests
+
+demo: $(VENV)/.demo
+	$(BIN)/python -m example_project.demo
+
+bench: $(VENV)/.demo
+	$(BIN)/python -m benchmarks
+
+docs: $(VENV)/.docs
+	$(BIN)/python -m docs.settings_page
+	$(BIN)/mkdocs build --strict --quiet
+
+clean:
+	rm -rf .venv .venv-lowest site build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

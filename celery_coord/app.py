@@ -1,0 +1,97 @@
+"""What an application has of coordination, in one process: its settings, store, keeper and gate.
+
+Made when it is first needed, and made anew in a child after a fork: a thread does not survive one, and a
+connection must not be shared over one.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from celery_coord import events, signals
+from celery_coord.clock import Clock, SystemClock
+from celery_coord.election import Election
+from celery_coord.gate import Gate
+from celery_coord.renewal import Keeper
+from celery_coord.settings import Settings
+from celery_coord.stores import Store, open_store
+
+_ATTRIBUTE = "_celery_coord"
+_making = threading.Lock()
+
+
+def _after_fork() -> None:
+    global _making  # noqa: PLW0603  another thread of the parent may have held it at the fork
+    _making = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+class Coordination:
+    """Everything that coordinates in this process, for one application.
+
+    Args:
+        app: the Celery application.
+        clock: for tests: `celery_coord.testing.FakeClock`.
+
+    Raises:
+        ConfigurationError: a setting is wrong, or there is no store.
+    """
+
+    def __init__(self, app: Any, clock: Clock | None = None) -> None:  # noqa: ANN401  Celery has no types
+        self._app = app
+        self.pid = os.getpid()
+        self.label = f"{socket.gethostname()}:{self.pid}"
+        self.settings = Settings.of(app.conf)
+        self.clock = clock or SystemClock()
+        self.store: Store = open_store(
+            self.settings.url,
+            namespace=self.settings.namespace,
+            timeout=self.settings.store_timeout,
+            clock=self.clock,
+        )
+        self.keeper = Keeper(self.store, self.clock, self.notify)
+        self.gate = Gate(self.store, self.keeper, self.clock, self.notify)
+
+    def notify(self, event: events.Event) -> None:
+        """Something happened: a log line and a signal."""
+        events.log(event)
+        signals.send(self._app, event)
+
+    def election(self, name: str, *, healthy: Callable[[], bool] = lambda: True) -> Election:
+        """A candidate of this process for the leadership of a name; see `celery_coord.election.Election`."""
+        return Election(
+            name,
+            store=self.store,
+            clock=self.clock,
+            ttl=self.settings.leader_ttl,
+            label=self.label,
+            notify=self.notify,
+            healthy=healthy,
+        )
+
+
+def coordination(app: Any) -> Coordination:  # noqa: ANN401
+    """The coordination of an application in this process.
+
+    Raises:
+        ConfigurationError: a setting is wrong, or there is no store.
+    """
+    found: Coordination | None = app.__dict__.get(_ATTRIBUTE)
+    if found is None or found.pid != os.getpid():
+        with _making:
+            found = app.__dict__.get(_ATTRIBUTE)
+            if found is None or found.pid != os.getpid():
+                found = Coordination(app)
+                install(app, found)
+    return found
+
+
+def install(app: Any, made: Coordination | None) -> None:  # noqa: ANN401
+    """Let an application use this coordination; None: it makes a new one, from its settings as they then are."""
+    app.__dict__[_ATTRIBUTE] = made

@@ -1,0 +1,209 @@
+"""What can happen, as frozen values, and the one place that turns them into log lines.
+
+Everything that a user may want to count, alert on or look up is one of these. `celery_coord.signals` has a signal
+for each.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+logger = logging.getLogger("celery_coord")
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseAcquired:
+    """A run holds its key."""
+
+    key: str
+    owner: str
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseReleased:
+    """A run ended well and gave its key back."""
+
+    key: str
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseAbandoned:
+    """A run did not end well, and gave its key back all the same."""
+
+    key: str
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseLost:
+    """The lease ended under a run: `why` is ``"gone"`` (the store says so), ``"unrenewed"`` or ``"max_hold"``."""
+
+    key: str
+    owner: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class CooldownStarted:
+    """A run left a quiet period of so many seconds."""
+
+    key: str
+    owner: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class CooldownCleared:
+    """Somebody ended a quiet period by hand."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDropped:
+    """A run was not admitted, and will not be.
+
+    Attributes:
+        reason: ``"held"`` or ``"cooling"``.
+        holder: the owner that holds the key, or whose run left the cooldown.
+        label: who that is, in words; may be empty.
+        left: the seconds for which that lasts; None: no end is known.
+    """
+
+    task: str
+    task_id: str
+    reason: str
+    key: str
+    holder: str
+    label: str
+    left: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDeferred:
+    """A run was not admitted yet, and was sent again: `why` is ``"redelivered"`` or ``"store"``."""
+
+    task: str
+    task_id: str
+    key: str
+    why: str
+    countdown: float
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDuplicate:
+    """A message was delivered again after its run had ended: it runs nothing and writes nothing."""
+
+    task: str
+    task_id: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskUnguarded:
+    """A run was let through without a lease, since the store is away and the setting says so."""
+
+    task: str
+    task_id: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFailed:
+    """The store did not answer while `doing` something."""
+
+    doing: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderElected:
+    """This process leads."""
+
+    name: str
+    owner: str
+    term: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderResigned:
+    """This process led, and gave it up."""
+
+    name: str
+    owner: str
+    term: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderDeposed:
+    """This process led, and can no longer be sure of it: `why` is ``"gone"`` or ``"unrenewed"``."""
+
+    name: str
+    owner: str
+    term: int
+    why: str
+
+
+Event = (
+    LeaseAcquired
+    | LeaseReleased
+    | LeaseAbandoned
+    | LeaseLost
+    | CooldownStarted
+    | CooldownCleared
+    | TaskDropped
+    | TaskDeferred
+    | TaskDuplicate
+    | TaskUnguarded
+    | StoreFailed
+    | LeaderElected
+    | LeaderResigned
+    | LeaderDeposed
+)
+
+_LINES: dict[type[Event], tuple[int, str]] = {
+    LeaseAcquired: (logging.DEBUG, "{key}: lease {token} acquired by {owner}"),
+    LeaseReleased: (logging.DEBUG, "{key}: released by {owner}"),
+    LeaseAbandoned: (logging.DEBUG, "{key}: abandoned by {owner}"),
+    LeaseLost: (logging.WARNING, "{key}: lease of {owner} lost ({why}); its body may still be running"),
+    CooldownStarted: (logging.DEBUG, "{key}: quiet for {seconds:.1f} s after {owner}"),
+    CooldownCleared: (logging.INFO, "{key}: quiet period cleared"),
+    TaskDeferred: (logging.WARNING, "{task}[{task_id}] not admitted to {key} yet ({why}); again in {countdown:.1f} s"),
+    TaskDuplicate: (logging.INFO, "{task}[{task_id}] is a duplicate: its run on {key} has ended"),
+    TaskUnguarded: (logging.ERROR, "{task}[{task_id}] runs without a lease on {key}: the store is away"),
+    StoreFailed: (logging.WARNING, "the store failed while {doing}: {error}"),
+    LeaderElected: (logging.INFO, "{name}: elected, term {term}, as {owner}"),
+    LeaderResigned: (logging.INFO, "{name}: resigned term {term}"),
+    LeaderDeposed: (logging.WARNING, "{name}: no longer leading term {term} ({why})"),
+}
+
+
+def log(event: Event) -> None:
+    """Write the log line of an event."""
+    if isinstance(event, TaskDropped):
+        _log_drop(event)
+        return
+    level, line = _LINES[type(event)]
+    if logger.isEnabledFor(level):
+        logger.log(level, "%s", line.format_map(_Fields(event)))
+
+
+def _log_drop(event: TaskDropped) -> None:
+    who = f"{event.holder} ({event.label})" if event.label else event.holder
+    verb = "held by" if event.reason == "held" else "cooling since the run of"
+    left = "without an end" if event.left is None else f"{event.left:.1f} s left"
+    logger.info("%s[%s] dropped: %s is %s %s, %s", event.task, event.task_id, event.key, verb, who, left)
+
+
+class _Fields(dict[str, object]):
+    """The fields of an event, read only as a line asks for them."""
+
+    def __init__(self, event: Event) -> None:
+        super().__init__()
+        self._event = event
+
+    def __missing__(self, name: str) -> object:
+        return getattr(self._event, name)

@@ -1,0 +1,167 @@
+"""Leases: who may act on a key, until when, and how long that may be believed.
+
+A *lease* is the right of an *owner* to act on a *key* until a time. A *refusal*, `Held` or `Cooling`, says why
+there is none; it is a value, never an exception.
+
+The store measures a lease from when it granted it, the holder from *before it asked*: whatever the network did
+in between, the holder stops believing first. `trusted_until` also takes off a margin for clocks that
+do not run at quite the same speed.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+#: The part of a lease that is not believed in, for two clocks that drift apart.
+TRUST_MARGIN = 0.05
+
+
+def trusted_until(asked_at: float, ttl: float) -> float:
+    """The instant at which a holder stops believing in its lease.
+
+    Args:
+        asked_at: when the request was about to be sent, on the holder's monotonic clock.
+        ttl: how long the store keeps the lease, in seconds.
+
+    Returns:
+        An instant on the holder's monotonic clock.
+    """
+    return asked_at + ttl * (1 - TRUST_MARGIN)
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The id of one acquisition, never used twice.
+
+    Attributes:
+        run: what acquires: the id of a task's run, or the name of a component. Has no meaning to the store, but
+            two owners of one run are told from two strangers.
+        generation: grows each time a run is published anew by itself (a retry, a replacement). A later
+            generation takes the lease over from an earlier one of the same run.
+        nonce: what makes it unique.
+    """
+
+    run: str
+    generation: int
+    nonce: str
+
+    @classmethod
+    def new(cls, run: str, generation: int = 0) -> Owner:
+        """A fresh owner."""
+        return cls(run, generation, os.urandom(6).hex())
+
+    @classmethod
+    def parse(cls, text: str) -> Owner | None:
+        """The owner that was written as `text`, or None if another library wrote it."""
+        head, _, nonce = text.rpartition("/")
+        run, _, generation = head.rpartition("/")
+        if not (run and nonce and generation.isascii() and generation.isdecimal()):
+            return None
+        return cls(run, int(generation), nonce)
+
+    def __str__(self) -> str:
+        return f"{self.run}/{self.generation}/{self.nonce}"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A lease as the store granted it; a renewal does not change it.
+
+    Attributes:
+        key: the name of what is guarded.
+        owner: the id of this acquisition, as text.
+        token: the fencing token: larger than that of every earlier lease of the key.
+        ttl: how long the store keeps it if it is not renewed, in seconds.
+    """
+
+    key: str
+    owner: str
+    token: int
+    ttl: float
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A refusal: another owner holds the key.
+
+    Attributes:
+        key: the name of what is guarded.
+        holder: the owner that holds it, as text; anything at all where another library took the lock.
+        left: seconds until its lease ends if it is not renewed; None where it has no end.
+        token: its fencing token; None where another library took the lock.
+        label: who that is, in words; may be empty.
+    """
+
+    key: str
+    holder: str
+    left: float | None
+    token: int | None = None
+    label: str = ""
+
+    @property
+    def reason(self) -> Literal["held"]:
+        """The word for this refusal."""
+        return "held"
+
+    def __str__(self) -> str:
+        who = f"{self.holder} ({self.label})" if self.label else self.holder
+        return f"{self.key} is held by {who}, {_left(self.left)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Cooling:
+    """A refusal: the key is in its quiet period.
+
+    Attributes:
+        key: the name of what is guarded.
+        holder: the owner whose run left the cooldown.
+        left: seconds until it ends; None where somebody removed its end.
+    """
+
+    key: str
+    holder: str
+    left: float | None
+
+    @property
+    def reason(self) -> Literal["cooling"]:
+        """The word for this refusal."""
+        return "cooling"
+
+    def __str__(self) -> str:
+        return f"{self.key} is cooling since the run of {self.holder}, {_left(self.left)}"
+
+
+Refusal = Held | Cooling
+
+
+def is_of_same_run(refusal: Refusal, owner: Owner) -> bool:
+    """Whether the refusal is on account of the same run: an earlier delivery of the same message, or a later generation."""
+    holder = Owner.parse(refusal.holder)
+    return holder is not None and holder.run == owner.run and holder.generation >= owner.generation
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the store knows of a key at one instant; false when it is free and not cooling.
+
+    Attributes:
+        key: the name of what is guarded.
+        held: who holds it, or None.
+        cooling: its quiet period, or None.
+    """
+
+    key: str
+    held: Held | None
+    cooling: Cooling | None
+
+    def __bool__(self) -> bool:
+        return self.held is not None or self.cooling is not None
+
+    def __str__(self) -> str:
+        return "; ".join(str(fact) for fact in (self.held, self.cooling) if fact) or f"{self.key} is free"
+
+
+def _left(seconds: float | None) -> str:
+    return "without an end" if seconds is None else f"{seconds:.1f} s left"

@@ -1,0 +1,172 @@
+"""The keeper: renews all leases of a process in batches, and knows when one is lost.
+
+One thread a process, started with the first lease. Each lease is renewed every third of its ttl, together with
+those that come due about then, in one round trip. A renewal that fails is tried again, sooner, until the holder's own clock
+says that the lease can no longer be believed in; then it is *lost*. Nobody needs to ask the store to know that.
+
+A lease is taken off the keeper's list before it is settled. A renewal that is under way at that moment does no
+harm: the store renews for an owner only, and an owner is never used twice.
+
+Not promised: a thread that runs while one C call holds the interpreter, or a greenlet beside one that computes.
+There the lease runs out, and the holder finds it lost when it next looks.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from celery_coord.clock import Clock
+from celery_coord.errors import LeaseLost, StoreError
+from celery_coord.events import Event, StoreFailed
+from celery_coord.events import LeaseLost as LeaseLostEvent
+from celery_coord.lease import Lease, trusted_until
+from celery_coord.stores import Store
+
+#: A lease is renewed when this part of its ttl has passed.
+RENEW_AFTER = 1 / 3
+#: After a failed renewal the next try comes when this part of the ttl has passed.
+RETRY_AFTER = 1 / 12
+#: Leases that come due within this part of their ttl go into the batch as well.
+_BATCH_WITHIN = 1 / 6
+_NEVER = float("inf")
+_PAUSE_AFTER_SURPRISE = 1.0
+
+
+class Holding:
+    """A lease as its holder sees it: the live side of a `Lease`.
+
+    What `celery_coord.current_lease` returns. Safe to hand to threads that the body starts.
+
+    Args:
+        lease: what the store granted.
+        clock: the holder's clock.
+        asked_at: when the request was about to be sent, on that clock.
+        max_hold: for how long it is renewed at most, in seconds.
+    """
+
+    __slots__ = ("_clock", "_trusted_until", "known_lost", "lease", "renew_at", "renew_until")
+
+    def __init__(self, lease: Lease, clock: Clock, *, asked_at: float, max_hold: float) -> None:
+        self.lease = lease
+        self.renew_at = asked_at + lease.ttl * RENEW_AFTER
+        self.renew_until = asked_at + max_hold
+        self._clock = clock
+        self.known_lost = False
+        self._trusted_until = trusted_until(asked_at, lease.ttl)
+
+    @property
+    def key(self) -> str:
+        """The name of what is guarded."""
+        return self.lease.key
+
+    @property
+    def token(self) -> int:
+        """The fencing token: grows with every lease of the key. Store it with what you write, and refuse smaller ones."""
+        return self.lease.token
+
+    @property
+    def lost(self) -> bool:
+        """Whether the lease is gone, or can no longer be believed to be there. Costs no round trip."""
+        return self.known_lost or self._clock.monotonic() >= self._trusted_until
+
+    def ensure(self) -> None:
+        """Go on only while the lease is held; call it before what must not happen twice.
+
+        Raises:
+            LeaseLost: it is not.
+        """
+        if self.lost:
+            raise LeaseLost(self.lease.key, self.lease.owner)
+
+    def renewed(self, asked_at: float) -> None:
+        """The store said that the lease lasts its ttl from then."""
+        self._trusted_until = trusted_until(asked_at, self.lease.ttl)
+        self.renew_at = asked_at + self.lease.ttl * RENEW_AFTER
+
+    @property
+    def next_look(self) -> float:
+        """When the keeper must look again: to renew it or, past its bound, to call it lost."""
+        return self.renew_at if self.renew_at < self.renew_until else self._trusted_until
+
+
+class Keeper:
+    """Renews what it is given until that is forgotten or lost.
+
+    Args:
+        store: where the leases are.
+        clock: the holder's clock.
+        notify: is told of every loss.
+    """
+
+    def __init__(self, store: Store, clock: Clock, notify: Callable[[Event], None]) -> None:
+        self._store = store
+        self._clock = clock
+        self._notify = notify
+        self._holdings: dict[str, Holding] = {}
+        self._changed = threading.Condition(threading.RLock())
+        self._thread: threading.Thread | None = None
+        self._next_at = _NEVER
+
+    def watch(self, holding: Holding) -> None:
+        """Renew a lease from now on."""
+        with self._changed:
+            self._holdings[holding.lease.owner] = holding
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._keep, name="celery_coord-keeper", daemon=True)
+                self._thread.start()
+            elif holding.renew_at < self._next_at:
+                self._changed.notify()
+
+    def forget(self, holding: Holding) -> None:
+        """Renew a lease no more."""
+        with self._changed:
+            self._holdings.pop(holding.lease.owner, None)
+
+    def round(self) -> None:
+        """Renew what is due, and say what is lost."""
+        now = self._clock.monotonic()
+        with self._changed:
+            held = list(self._holdings.values())
+        for holding in held:
+            if holding.lost:
+                self._lose(holding, "max_hold" if now >= holding.renew_until else "unrenewed")
+        kept = [holding for holding in held if not holding.known_lost and holding.renew_at < holding.renew_until]
+        if any(holding.renew_at <= now for holding in kept):
+            self._renew([holding for holding in kept if holding.renew_at <= now + holding.lease.ttl * _BATCH_WITHIN])
+
+    def _renew(self, due: list[Holding]) -> None:
+        asked_at = self._clock.monotonic()
+        try:
+            answers = self._store.renew([holding.lease for holding in due])
+        except StoreError as error:
+            self._notify(StoreFailed(f"renewing {len(due)} leases", str(error)))
+            for holding in due:
+                holding.renew_at = self._clock.monotonic() + holding.lease.ttl * RETRY_AFTER
+            return
+        for holding, still_ours in zip(due, answers, strict=True):
+            if still_ours:
+                holding.renewed(asked_at)
+            else:
+                self._lose(holding, "gone")
+
+    def _lose(self, holding: Holding, why: str) -> None:
+        with self._changed:
+            if self._holdings.pop(holding.lease.owner, None) is None:
+                return  # it was settled meanwhile: nobody lost anything
+            holding.known_lost = True
+        self._notify(LeaseLostEvent(holding.lease.key, holding.lease.owner, why))
+
+    def _keep(self) -> None:
+        while True:
+            try:
+                self.round()
+            except Exception as error:  # noqa: BLE001  without a keeper every lease of the process would run out
+                self._notify(StoreFailed("renewing leases", f"{type(error).__name__}: {error}"))
+                time.sleep(_PAUSE_AFTER_SURPRISE)
+            with self._changed:
+                # Under the lock from here to the wait: what is watched meanwhile is seen, or wakes us.
+                self._next_at = min((holding.next_look for holding in self._holdings.values()), default=_NEVER)
+                pause = self._next_at - self._clock.monotonic()
+                self._changed.wait(None if pause == _NEVER else max(0.0, pause))

@@ -1,0 +1,45 @@
+-- acquire: grant the lease on a key, or say why not.
+--
+-- KEYS: lock cooldown lease
+-- ARGV: owner run generation ttl_ms label heed_cooldown
+-- returns {"leased", token}
+--       | {"held", holder, left_ms, token, label}     token and label are empty for another library's lock
+--       | {"cooling", holder, left_ms}                left_ms is -1 where there is no end
+local lock, cooldown, lease = KEYS[1], KEYS[2], KEYS[3]
+local owner, run, generation, ttl_ms, label, heed_cooldown = unpack(ARGV)
+
+if heed_cooldown == "1" then
+  local cooling = redis.call("PTTL", cooldown)
+  if cooling ~= -2 then
+    return {"cooling", redis.call("GET", cooldown), cooling}
+  end
+end
+
+local holder = redis.call("GET", lock)
+if holder and holder ~= owner then
+  local held_run, held_generation = string.match(holder, "^(.*)/(%d+)/[^/]+$")
+  if held_run ~= run or tonumber(held_generation) >= tonumber(generation) then
+    local known = redis.call("HMGET", lease, "owner", "token", "label")
+    if known[1] ~= holder then
+      known = {false, "", ""}
+    end
+    return {"held", holder, redis.call("PTTL", lock), known[2], known[3]}
+  end
+end
+
+local token
+if holder == owner then
+  token = redis.call("HGET", lease, "token")
+end
+if not token then
+  -- The server's time is the floor: tokens grow also where the last one was lost (expiry, FLUSHALL, fail-over).
+  local now = redis.call("TIME")
+  local last = tonumber(redis.call("HGET", lease, "token") or 0)
+  token = string.format("%.0f", math.max(last + 1, tonumber(now[1]) * 1000000 + tonumber(now[2])))
+end
+
+redis.call("SET", lock, owner, "PX", ttl_ms)
+redis.call("HSET", lease, "owner", owner, "token", token, "label", label)
+-- Kept for a day past the lease: a clock that steps back by less than that cannot repeat a token.
+redis.call("PEXPIRE", lease, tonumber(ttl_ms) + 86400000)
+return {"leased", token}

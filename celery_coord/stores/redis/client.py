@@ -1,0 +1,58 @@
+"""A client that is bounded in time, made from a URL.
+
+redis-py's own defaults try for up to a minute; a task that waits to be admitted should not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+from celery_coord.errors import ConfigurationError
+
+#: Scripts are idempotent for their owner, so an answer that got lost may be asked for again, once.
+_RETRIES = 1
+
+
+def client_from(url: str, *, timeout: float) -> redis.Redis:
+    """A client of one server; it connects when it is first used.
+
+    Args:
+        url: ``redis://``, ``rediss://``, ``unix://`` or Celery's ``redis+socket://``.
+        timeout: the longest wait for a connection and for an answer, in seconds.
+
+    Raises:
+        ConfigurationError: redis-py refuses the URL.
+    """
+    options: dict[str, Any] = {
+        "decode_responses": True,
+        "encoding_errors": "replace",
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "retry": Retry(NoBackoff(), _RETRIES),
+        "retry_on_error": [RedisConnectionError, RedisTimeoutError],
+    }
+    try:
+        return redis.Redis.from_url(_for_redis_py(url), **options)
+    except (ValueError, TypeError) as error:
+        msg = f"coord_url is not one that redis-py takes ({type(error).__name__}): write coord_url = 'redis://127.0.0.1:6379/0'"
+        raise ConfigurationError(msg) from None
+
+
+def _for_redis_py(url: str) -> str:
+    """Celery's spellings of a URL, in redis-py's."""
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query))
+    if parts.scheme == "redis+socket":
+        parts = parts._replace(scheme="unix")
+        query["db"] = query.pop("virtual_host", query.get("db", "0"))
+    certificates = query.get("ssl_cert_reqs", "")
+    if certificates.startswith("CERT_"):
+        query["ssl_cert_reqs"] = certificates.removeprefix("CERT_").lower()
+    return urlunsplit(parts._replace(query=urlencode(query)))

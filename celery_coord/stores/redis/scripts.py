@@ -1,0 +1,47 @@
+"""Scripts are source: one act a file, sent by its digest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any, cast
+
+import redis
+from redis.exceptions import NoScriptError
+
+#: One call of a script: its keys and its arguments.
+Call = tuple[Sequence[str], Sequence[str | int]]
+
+
+class Script:
+    """One act.
+
+    Args:
+        name: the verb, which is the name of the file.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.source = files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8")
+        self._digest = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+    def run(self, client: redis.Redis, keys: Sequence[str], *args: str | int) -> Any:  # noqa: ANN401  what Lua returns
+        """Call it once; a server that does not know it yet learns it."""
+        try:
+            return client.evalsha(self._digest, len(keys), *keys, *args)
+        except NoScriptError:
+            return client.eval(self.source, len(keys), *keys, *args)
+
+    def run_many(self, client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
+        """Call it many times in one round trip."""
+        try:
+            return self._pipelined(client, calls)
+        except NoScriptError:
+            client.script_load(self.source)
+            return self._pipelined(client, calls)
+
+    def _pipelined(self, client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
+        with client.pipeline(transaction=False) as pipeline:
+            for keys, args in calls:
+                pipeline.evalsha(self._digest, len(keys), *keys, *args)
+            return cast("list[Any]", pipeline.execute())

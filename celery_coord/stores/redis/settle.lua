@@ -1,0 +1,27 @@
+-- settle: end a lease and begin its quiet period in one step, for its owner only.
+--
+-- KEYS: lock cooldown lease signal
+-- ARGV: owner cooldown_ms
+-- returns "settled" | "lost"
+local lock, cooldown, lease, signal = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local owner, cooldown_ms = unpack(ARGV)
+
+local holder = redis.call("GET", lock)
+if holder ~= owner then
+  -- An answer that got lost makes the client ask again: settled once is settled.
+  if not holder and redis.call("HGET", lease, "settled") == owner then
+    return "settled"
+  end
+  return "lost"
+end
+
+redis.call("DEL", lock)
+redis.call("HSET", lease, "settled", owner)
+if cooldown_ms ~= "0" then
+  redis.call("SET", cooldown, owner, "PX", cooldown_ms)
+end
+-- As python-redis-lock does it, to wake one of those who wait.
+redis.call("DEL", signal)
+redis.call("LPUSH", signal, 1)
+redis.call("PEXPIRE", signal, 1000)
+return "settled"

@@ -1,0 +1,176 @@
+"""`RedisStore`: the port on one server; what is in the server is in the package's docstring."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import redis
+import redis_lock
+from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError
+
+from celery_coord.errors import ConfigurationError, StoreError
+from celery_coord.lease import Cooling, Held, Lease, Look, Owner, Refusal
+from celery_coord.stores.redis.client import client_from
+from celery_coord.stores.redis.scripts import Script
+
+#: The oldest server that is tested.
+OLDEST = (6, 2)
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+_ACQUIRE = Script("acquire")
+_RENEW = Script("renew")
+_SETTLE = Script("settle")
+_LOOK = Script("look")
+
+_NO_END = -1
+
+
+def _answers(method: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Any failure of the client becomes the port's one error."""
+
+    @wraps(method)
+    def answering(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        try:
+            return method(*args, **kwargs)
+        except RedisError as error:
+            raise StoreError(f"{type(error).__name__}: {error}") from error
+
+    return answering
+
+
+class RedisStore:
+    """Leases in a Redis or Valkey server.
+
+    Args:
+        client: a client that answers with text (``decode_responses``), bounded in time.
+        namespace: what the keys of this application begin with.
+        longest_wait: for how long one `wait` may block, in seconds; less than the client's socket timeout.
+    """
+
+    def __init__(self, client: redis.Redis, *, namespace: str = "coord", longest_wait: float = 1.0) -> None:
+        self._client = client
+        self._namespace = namespace
+        self._longest_wait = longest_wait
+
+    @classmethod
+    def from_url(cls, url: str, *, namespace: str, timeout: float) -> RedisStore:
+        """A store with a client of its own; see `celery_coord.stores.open_store`."""
+        return cls(client_from(url, timeout=timeout), namespace=namespace, longest_wait=min(1.0, timeout / 2))
+
+    def _name(self, key: str) -> str:
+        return f"{{{self._namespace}:{key}}}"
+
+    @_answers
+    def acquire(self, key: str, owner: Owner, ttl: float, *, heed_cooldown: bool, label: str = "") -> Lease | Refusal:
+        """See `celery_coord.stores.Store.acquire`."""
+        name, owner_id = self._name(key), str(owner)
+        answer = _ACQUIRE.run(
+            self._client,
+            (f"lock:{name}", f"coord-cooldown:{name}", f"coord-lease:{name}"),
+            owner_id,
+            owner.run,
+            owner.generation,
+            _ms(ttl),
+            label,
+            int(heed_cooldown),
+        )
+        match answer:
+            case ["leased", token]:
+                return Lease(key, owner_id, int(token), ttl)
+            case ["cooling", holder, left]:
+                return Cooling(key, holder, _left(left))
+            case ["held", holder, left, token, holder_label]:
+                return _held(key, holder, left, token, holder_label)
+        raise StoreError(f"acquire answered {answer!r}")
+
+    @_answers
+    def renew(self, leases: Sequence[Lease]) -> list[bool]:
+        """See `celery_coord.stores.Store.renew`."""
+        calls = [((f"lock:{self._name(lease.key)}",), (lease.owner, _ms(lease.ttl))) for lease in leases]
+        return [answer == "renewed" for answer in _RENEW.run_many(self._client, calls)]
+
+    @_answers
+    def settle(self, lease: Lease, *, cooldown: float = 0.0) -> bool:
+        """See `celery_coord.stores.Store.settle`."""
+        name = self._name(lease.key)
+        keys = (f"lock:{name}", f"coord-cooldown:{name}", f"coord-lease:{name}", f"lock-signal:{name}")
+        return bool(_SETTLE.run(self._client, keys, lease.owner, _ms(cooldown)) == "settled")
+
+    @_answers
+    def cool(self, key: str, owner: Owner, seconds: float) -> None:
+        """See `celery_coord.stores.Store.cool`."""
+        self._client.set(f"coord-cooldown:{self._name(key)}", str(owner), px=_ms(seconds))
+
+    @_answers
+    def clear(self, key: str) -> bool:
+        """See `celery_coord.stores.Store.clear`."""
+        return bool(self._client.delete(f"coord-cooldown:{self._name(key)}"))
+
+    @_answers
+    def look(self, key: str) -> Look:
+        """See `celery_coord.stores.Store.look`."""
+        name = self._name(key)
+        keys = (f"lock:{name}", f"coord-cooldown:{name}", f"coord-lease:{name}")
+        holder, left, token, label, cooled_by, cooling = _LOOK.run(self._client, keys)
+        return Look(
+            key,
+            _held(key, holder, left, token, label) if holder else None,
+            Cooling(key, cooled_by, _left(cooling)) if cooled_by else None,
+        )
+
+    @_answers
+    def wait(self, key: str, timeout: float) -> None:
+        """See `celery_coord.stores.Store.wait`; wakes one waiter per settled lease."""
+        self._client.blpop([f"lock-signal:{self._name(key)}"], timeout=max(0.01, min(timeout, self._longest_wait)))
+
+    def lock(self, key: str, ttl: float, label: str) -> redis_lock.Lock:
+        """See `celery_coord.stores.Store.lock`; python-redis-lock counts whole seconds."""
+        owner = Owner.new(label.replace("/", "-").encode("ascii", "replace").decode())
+        return redis_lock.Lock(self._client, self._name(key), expire=math.ceil(ttl), id=str(owner), auto_renewal=True)
+
+    def check(self) -> None:
+        """See `celery_coord.stores.Store.check`."""
+        version = self._version()
+        if version < OLDEST:
+            msg = (
+                f"coord_url names a server that is too old: it says {'.'.join(map(str, version))}, "
+                f"and Redis {'.'.join(map(str, OLDEST))} or Valkey is needed"
+            )
+            raise ConfigurationError(msg)
+
+    @_answers
+    def _version(self) -> tuple[int, ...]:
+        try:
+            said = str(self._client.info("server").get("redis_version", ""))
+        except (AuthenticationError, AuthorizationError, NoPermissionError) as error:
+            msg = (
+                f"coord_url names a server that refuses us ({type(error).__name__}): "
+                "check its user and password, coord_url = 'redis://user:password@host:6379/0'"
+            )
+            raise ConfigurationError(msg) from None
+        return tuple(int(part) for part in re.findall(r"\d+", said)[:2])
+
+    def close(self) -> None:
+        """See `celery_coord.stores.Store.close`."""
+        self._client.close()
+
+
+def _held(key: str, holder: str, left: int, token: str, label: str) -> Held:
+    return Held(key, holder, _left(left), int(token) if token else None, label)
+
+
+def _left(milliseconds: int) -> float | None:
+    return None if milliseconds == _NO_END else max(milliseconds, 0) / 1000
+
+
+def _ms(seconds: float) -> int:
+    return math.ceil(seconds * 1000)
+
+
+__all__ = ["OLDEST", "RedisStore"]

@@ -1,0 +1,210 @@
+"""The task bases: coordination as options of a task.
+
+The gate stands in ``__call__``, around the body alone. There its end comes before the result is stored and before
+anything is published, and nothing else covers every ending in which Python still runs.
+
+A run is what Celery's tracer calls. Any other call of a task, ``task(1)`` among them, is a plain function call: it
+takes no lease and heeds no quiet period.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, partial, wraps
+from typing import Any
+
+from celery import Task, states
+from celery.result import EagerResult
+
+from celery_coord import worker
+from celery_coord.app import Coordination, coordination
+from celery_coord.drop import Revoked
+from celery_coord.errors import ConfigurationError
+from celery_coord.events import CooldownCleared
+from celery_coord.keys import KeySpec
+from celery_coord.lease import Look
+from celery_coord.options import Policy, compile_policy, is_concrete, option, refuse_misspelt, shown_name
+from celery_coord.policy import Cooldown, Exclusive, OnDrop, Seconds
+from celery_coord.run import PASS_COOLDOWN, Run
+
+
+def _gated(call: Callable[..., Any]) -> Callable[..., Any]:
+    """A ``__call__`` whose body is admitted first, where it is a run of the task."""
+
+    @wraps(call)
+    def gated(self: CoordinatedTask, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        request = self.request_stack.top
+        if request is None or request.called_directly or hasattr(request, "coord_stage") or self.policy is None:
+            return call(self, *args, **kwargs)
+        request.coord_stage = "admitted"
+        return Run(self, self.policy, request, args, kwargs).admitted(partial(call, self, *args, **kwargs))
+
+    return gated
+
+
+def _plain(self: CoordinatedTask, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    """The body of a run; or, for any other call, a plain function call, as `celery.Task` has it."""
+    request = self.request_stack.top
+    is_run = request is not None and not request.called_directly and getattr(request, "coord_stage", "") != "body"
+    if is_run:
+        request.coord_stage = "body"
+        if _is_celerys_call(type(self)):
+            return self.run(*args, **kwargs)  # as the tracer does: the request is in place
+    return super(CoordinatedTask, self).__call__(*args, **kwargs)
+
+
+@cache
+def _is_celerys_call(cls: type[CoordinatedTask]) -> bool:
+    """Whether no other base stands between ours and Celery's ``__call__``."""
+    after = cls.__mro__[cls.__mro__.index(CoordinatedTask) + 1 :]
+    return next(base for base in after if "__call__" in vars(base)) is Task
+
+
+class CoordinatedTask(Task):  # type: ignore[misc]  # Celery has no types
+    """A task with the options of this library; without them it is like any other.
+
+    Attributes:
+        key: what is guarded: argument names, a template such as ``"cluster:{cluster_id}"``, or a callable that gets
+            the arguments that it names. None: all arguments.
+        exclusive: True or `Exclusive`: a run that finds its key held is dropped.
+        cooldown: seconds, a timedelta or `Cooldown`: a run that ended well keeps the next ones away for so long.
+        on_drop: ``"revoke"`` or ``"return"``: what a dropped run is to those who wait for it. None: the setting
+            ``coord_on_drop``.
+        private_arguments: the arguments must not be readable in the key. Tasks that share a template must agree.
+
+    Raises:
+        ConfigurationError: on definition, where an option is wrong, misspelt, or names an argument that the task lacks.
+    """
+
+    abstract = True
+
+    key: KeySpec = None
+    exclusive: bool | Exclusive | None = None
+    cooldown: Seconds | Cooldown | None = None
+    on_drop: OnDrop | None = None
+    private_arguments: bool = False
+
+    _needs_cooldown = False
+
+    __call__ = _gated(_plain)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__call__" in vars(cls):  # also one that does not call super() must not open the gate
+            cls.__call__ = _gated(vars(cls)["__call__"])
+        refuse_misspelt(cls)
+        cls._compiled(shown_name(cls))
+
+    @classmethod
+    def on_bound(cls, app: Any) -> None:  # noqa: ANN401
+        """Celery's hook: options may have come from the setting ``task_annotations``."""
+        super().on_bound(app)
+        if cls._compiled(shown_name(cls)) is not None:
+            app.steps["worker"].add(worker.CheckStep)
+        elif is_concrete(cls) and option(cls, "key") is not None:
+            msg = f"{shown_name(cls)}: key guards nothing: write exclusive=True or cooldown=60 beside it"
+            raise ConfigurationError(msg)
+
+    @classmethod
+    def _compiled(cls, name: str) -> Policy | None:
+        return compile_policy(cls, name, needs_cooldown=cls._needs_cooldown)
+
+    @property
+    def policy(self) -> Policy | None:
+        """What the task asks for; None where it is like any other."""
+        try:
+            return self.__dict__["_policy"]  # type: ignore[no-any-return]
+        except KeyError:
+            self._get_app()  # binds it, with its annotations
+            self.__dict__["_policy"] = type(self)._compiled(self.name)
+            return self.__dict__["_policy"]  # type: ignore[no-any-return]
+
+    def key_of(self, *args: Any, **kwargs: Any) -> str:  # noqa: ANN401
+        """The key of a call with these arguments.
+
+        Raises:
+            ConfigurationError: the task has neither ``exclusive`` nor ``cooldown``.
+            TypeError: the arguments do not fit the task's signature.
+            UnstableKey: an argument has no stable form.
+        """
+        return self._own_policy().make_key(args, kwargs)
+
+    def look(self, *args: Any, **kwargs: Any) -> Look:  # noqa: ANN401
+        """Who holds or cools the key of a call with these arguments, and for how long.
+
+        Returns:
+            A `Look`: its ``held`` and ``cooling`` are None where there is no such thing; false when both are.
+
+        Raises:
+            StoreError: the store did not answer. And as `key_of`.
+        """
+        return self._coordination().store.look(self.key_of(*args, **kwargs))
+
+    def clear_cooldown(self, *args: Any, **kwargs: Any) -> bool:  # noqa: ANN401
+        """End the quiet period of a call with these arguments.
+
+        Returns:
+            Whether there was one.
+
+        Raises:
+            StoreError: the store did not answer. And as `key_of`.
+        """
+        key = self.key_of(*args, **kwargs)
+        was_cooling = self._coordination().store.clear(key)
+        if was_cooling:
+            self._coordination().notify(CooldownCleared(key))
+        return was_cooling
+
+    def lock(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  redis_lock.Lock has no types
+        """The lock that a run with these arguments takes, for code outside Celery: a web view, a shell.
+
+        Returns:
+            A `redis_lock.Lock`, not yet acquired, that renews itself. It has no fencing token, heeds no quiet period
+            and leaves none.
+
+        Raises:
+            ConfigurationError: the store has no such lock (``memory://``). And as `key_of`.
+        """
+        policy, coordinated = self._own_policy(), self._coordination()
+        ttl = float((policy.exclusive and policy.exclusive.ttl) or coordinated.settings.lease_ttl)  # type: ignore[arg-type]
+        return coordinated.store.lock(policy.make_key(args, kwargs), ttl, f"lock@{coordinated.label}")
+
+    def apply_async(self, *args: Any, pass_cooldown: bool = False, **options: Any) -> Any:  # noqa: ANN401
+        """Celery's `apply_async`, with ``pass_cooldown=True`` to run though the key is cooling."""
+        return super().apply_async(*args, **_with_header(options, pass_cooldown))
+
+    def apply(self, *args: Any, pass_cooldown: bool = False, **options: Any) -> Any:  # noqa: ANN401
+        """Celery's `apply`; a dropped run ends as REVOKED here as well."""
+        result = super().apply(*args, **_with_header(options, pass_cooldown))
+        if isinstance(result.result, Revoked):
+            return EagerResult(result.id, result.result.error, states.REVOKED, name=self.name)
+        return result
+
+    def _own_policy(self) -> Policy:
+        if self.policy is None:
+            msg = f"{self.name} is not coordinated: write exclusive=True or cooldown=60 on it"
+            raise ConfigurationError(msg)
+        return self.policy
+
+    def _coordination(self) -> Coordination:
+        return coordination(self._get_app())
+
+
+class ExclusiveTask(CoordinatedTask):
+    """A task of which at most one run at a time is on a key."""
+
+    abstract = True
+    exclusive: bool | Exclusive | None = True
+
+
+class CooldownTask(CoordinatedTask):
+    """A task whose runs leave a quiet period; the option ``cooldown`` says for how long."""
+
+    abstract = True
+    _needs_cooldown = True
+
+
+def _with_header(options: dict[str, Any], pass_cooldown: bool) -> dict[str, Any]:  # noqa: FBT001
+    if not pass_cooldown:
+        return options
+    return {**options, "headers": {**(options.get("headers") or {}), PASS_COOLDOWN: True}}
