@@ -43,11 +43,11 @@ class Coordination:
         ConfigurationError: a setting is wrong, or there is no store.
     """
 
-    def __init__(self, app: Any, clock: Clock | None = None) -> None:  # noqa: ANN401  Celery has no types
+    def __init__(self, app: Any, clock: Clock | None = None) -> None:
         self._app = app
         self.pid = os.getpid()
         self.label = f"{socket.gethostname()}:{self.pid}"
-        self.settings = Settings.of(app.conf)
+        self.settings = Settings.of(app)
         self.clock = clock or SystemClock()
         self.store: Store = open_store(
             self.settings.url,
@@ -76,7 +76,7 @@ class Coordination:
         )
 
 
-def coordination(app: Any) -> Coordination:  # noqa: ANN401
+def coordination(app: Any) -> Coordination:
     """The coordination of an application in this process.
 
     Raises:
@@ -92,6 +92,6 @@ def coordination(app: Any) -> Coordination:  # noqa: ANN401
     return found
 
 
-def install(app: Any, made: Coordination | None) -> None:  # noqa: ANN401
+def install(app: Any, made: Coordination | None) -> None:
     """Let an application use this coordination; None: it makes a new one, from its settings as they then are."""
     app.__dict__[_ATTRIBUTE] = made

@@ -5,7 +5,8 @@ A follower loads nothing, writes nothing and sends nothing. Before each tick, an
 leader makes sure that it leads; that costs no round trip. A beat whose loop is stuck for a ttl stops leading.
 
 Not promised yet: what the last leader sent is known to the next one only as far as the inner scheduler shares it
-(a database does, `PersistentScheduler`'s file does not). So around a take-over an instant may be sent twice, or not at all.
+(a database does, `PersistentScheduler`'s file does not). So around a take-over an instant may be sent twice, or not
+at all.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
         SystemExit: the configuration cannot work; with one sentence that says why.
     """
 
-    def __init__(self, app: Any, *, lazy: bool = False, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(self, app: Any, *, lazy: bool = False, **kwargs: Any) -> None:
         super().__init__(app, lazy=True, max_interval=kwargs.get("max_interval"))
         check(app)
         self._coordination = coordination(app)
@@ -56,18 +57,24 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
         self._inner: Any = None
         self._inner_term: int | None = None
         self._ticked_at = self._coordination.clock.monotonic()
-        self._election: Election | None = None if lazy else self._coordination.election(ELECTION, healthy=self._is_healthy)
+        self._election: Election | None = (
+            None if lazy else self._coordination.election(ELECTION, healthy=self._is_healthy)
+        )
 
     @staticmethod
-    def _find(name: str) -> Any:  # noqa: ANN401
+    def _find(name: str) -> Any:
         try:
             found = symbol_by_name(name)
         except (ImportError, AttributeError, ValueError) as error:
-            refuse(f"coord_beat_scheduler names {name!r}, which cannot be imported ({error}): "
-                   "write coord_beat_scheduler = 'celery.beat:PersistentScheduler'")
+            refuse(
+                f"coord_beat_scheduler names {name!r}, which cannot be imported ({error}): "
+                "write coord_beat_scheduler = 'celery.beat:PersistentScheduler'"
+            )
         if not (isinstance(found, type) and issubclass(found, Scheduler)) or issubclass(found, LeaderScheduler):
-            refuse(f"coord_beat_scheduler names {name!r}, which is not a scheduler to run inside: "
-                   "write coord_beat_scheduler = 'celery.beat:PersistentScheduler'")
+            refuse(
+                f"coord_beat_scheduler names {name!r}, which is not a scheduler to run inside: "
+                "write coord_beat_scheduler = 'celery.beat:PersistentScheduler'"
+            )
         return found
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
@@ -87,7 +94,7 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
         if term != self._inner_term:
             self._close_inner()
             self._open_inner(term)
-        return min(self._inner.tick(*args, **kwargs), self._longest_sleep())
+        return min(float(self._inner.tick(*args, **kwargs)), self._longest_sleep())
 
     def _longest_sleep(self) -> float:
         return min(_LONGEST_SLEEP, self._coordination.settings.leader_ttl / 5)
@@ -100,7 +107,7 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
         self._inner_term = term
         send = self._inner.apply_async
 
-        def send_while_leading(entry: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        def send_while_leading(entry: Any, *args: Any, **kwargs: Any) -> Any:
             if self._election is None or self._election.term != term:
                 raise NotLeading(f"{entry.name} is left to the next leader")
             return send(entry, *args, **kwargs)
@@ -134,14 +141,14 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
         if self._election is not None:
             self._election.resign()
 
-    def get_schedule(self) -> Any:  # noqa: ANN401
+    def get_schedule(self) -> Any:
         """The schedule of the inner scheduler; empty while this beat follows."""
         return {} if self._inner is None else self._inner.schedule
 
     schedule = property(get_schedule)
 
     @property
-    def info(self) -> str:
+    def info(self) -> Any:
         """What the banner says."""
         settings = self._coordination.settings
         return f"    . leader's scheduler -> {settings.beat_scheduler}\n    . leader's ttl -> {settings.leader_ttl} s"

@@ -91,7 +91,7 @@ def dropped(refusal: Refusal) -> Dropped:
     return Dropped(refusal.reason, refusal.key, refusal.holder, refusal.left)
 
 
-def revoke(task: Any, request: Any, refusal: Refusal) -> Revoked:  # noqa: ANN401  Celery has no types
+def revoke(task: Any, request: Any, refusal: Refusal) -> Revoked:
     """End a run, and everything that waits for it, as REVOKED.
 
     Args:
@@ -114,27 +114,27 @@ def revoke(task: Any, request: Any, refusal: Refusal) -> Revoked:  # noqa: ANN40
     return Revoked(error)
 
 
-def _ignores_result(task: Any, request: Any) -> bool:  # noqa: ANN401
+def _ignores_result(task: Any, request: Any) -> bool:
     """The run's own word goes before the task's."""
     said = vars(request).get("ignore_result")
     return bool(task.ignore_result if said is None else said)
 
 
-def _end(backend: Any, request: Any, error: TaskDropped, *, store: bool) -> None:  # noqa: ANN401
+def _end(backend: Any, request: Any, error: TaskDropped, *, store: bool) -> None:
     if store and request.id is not None:
         backend.store_result(request.id, error, states.REVOKED, request=request)
     if request.chord:
         backend.on_chord_part_return(request, states.REVOKED, error)
 
 
-def _all_after(signatures: Any, *, part: bool = True) -> Iterator[Any]:  # noqa: ANN401
+def _all_after(signatures: Any, *, part: bool = True) -> Iterator[Any]:
     """A request for each task that stands in these signatures, however deep, and will never be sent.
 
     A canvas is a signature of a task of its own, with other signatures in its arguments; waiters wait for those.
 
     Args:
         signatures: as they stand in a message.
-        part: whether a chord that was sent may wait for them. One that was not counts no parts: its body ends by itself.
+        part: whether a chord that was sent may wait for them. One that was not counts no parts; its body is ended too.
     """
     for signature in signatures:
         options, kwargs = signature.get("options") or {}, signature.get("kwargs") or {}
@@ -147,7 +147,7 @@ def _all_after(signatures: Any, *, part: bool = True) -> Iterator[Any]:  # noqa:
         yield from _all_after(_members(kwargs.get("body")), part=part)
 
 
-def _members(canvas: Any) -> Any:  # noqa: ANN401
-    """The signatures that a canvas argument is: a list of them, one, or none. A plain task may have such arguments, too."""
+def _members(canvas: Any) -> Any:
+    """The signatures that an argument of a canvas is; none where a plain task has an argument of that name."""
     found = canvas if isinstance(canvas, list | tuple) else [canvas]
     return [signature for signature in found if isinstance(signature, Mapping) and "task" in signature]

@@ -6,8 +6,8 @@
                                              ├─ failed ──────▶ abandon  + quiet period     and only if the
                                              └─ neither ─────▶ abandon                     lease is still ours
 
-One round trip to be admitted, one to settle. A run that takes no lease (a quiet period alone) looks before it runs, and begins the
-period when it has ended.
+One round trip to be admitted, one to settle. A run that takes no lease (a quiet period alone) looks before it runs,
+and begins the period when it has ended.
 """
 
 from __future__ import annotations
@@ -37,14 +37,15 @@ from celery_coord.stores import Store
 T = TypeVar("T")
 D = TypeVar("D")
 
-_current: ContextVar[Holding] = ContextVar("celery_coord_lease")
+_current: ContextVar[Holding | None] = ContextVar("celery_coord_lease", default=None)
+_REQUIRED = object()
 
 
 @overload
 def current_lease() -> Holding: ...
 @overload
 def current_lease(default: D) -> Holding | D: ...
-def current_lease(*default: D) -> Holding | D:
+def current_lease(default: object = _REQUIRED) -> object:
     """The lease that the running body holds.
 
     Args:
@@ -57,14 +58,16 @@ def current_lease(*default: D) -> Holding | D:
     Raises:
         NoLease: there is none, and no default was given.
     """
-    try:
-        return _current.get(*default)
-    except LookupError:
+    holding = _current.get()
+    if holding is not None:
+        return holding
+    if default is _REQUIRED:
         msg = (
             "no lease is held here: a run of a task with exclusive=True holds one, a plain call like task(1) does not; "
             "current_lease(None) returns None instead"
         )
-        raise NoLease(msg) from None
+        raise NoLease(msg)
+    return default
 
 
 class Ending(Enum):

@@ -128,10 +128,16 @@ def _tagged(value: object) -> str:
             return f"{type(value).__name__.lower()}({value})"
         case set() | frozenset():
             return f"set({','.join(sorted(map(canonical, value)))})"
-        case Enum():
-            return f"{type(value).__qualname__}.{value.name}"
-    if hasattr(value, "__json__"):  # what kombu's serializer goes by
-        return canonical(value.__json__())
+    return _composed(value)
+
+
+def _composed(value: object) -> str:
+    """The text of what is made by a program: an enumeration, a dataclass, or what serializes itself."""
+    if isinstance(value, Enum):
+        return f"{type(value).__qualname__}.{value.name}"
+    reducer = getattr(value, "__json__", None)  # what kombu's serializer goes by
+    if callable(reducer):
+        return canonical(reducer())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
         return f"{type(value).__qualname__}{canonical(fields)}"

@@ -137,7 +137,7 @@ Refusal = Held | Cooling
 
 
 def is_of_same_run(refusal: Refusal, owner: Owner) -> bool:
-    """Whether the refusal is on account of the same run: an earlier delivery of the same message, or a later generation."""
+    """Whether it is the same run that refuses: an earlier delivery of the message, or a later generation."""
     holder = Owner.parse(refusal.holder)
     return holder is not None and holder.run == owner.run and holder.generation >= owner.generation
 

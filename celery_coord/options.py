@@ -28,6 +28,9 @@ from celery_coord.policy import (
 #: The options that this library adds to `@app.task`.
 OPTIONS = ("key", "exclusive", "cooldown", "on_drop", "private_arguments")
 
+#: How like one of ours an unknown option is that must be a typo: "keys" is, "api_key" is not.
+_MISSPELT = 0.8
+
 _POLICY_FIELDS = {
     "ttl": "exclusive=Exclusive(ttl=30)",
     "max_hold": "exclusive=Exclusive(max_hold=3600)",
@@ -46,13 +49,14 @@ class Policy:
     on_drop: OnDrop | None
 
 
-def option(cls: type[Task], name: str) -> Any:  # noqa: ANN401
+def option(cls: type[Task], name: str) -> Any:
     """An option as it was written: a plain function must not become a method."""
     value = inspect.getattr_static(cls, name)
     return value.__func__ if isinstance(value, staticmethod) else value
 
 
 def shown_name(cls: type[Task]) -> str:
+    """What a task is called in a message before it has a name."""
     return cls.name or f"{cls.__module__}.{cls.__qualname__}"
 
 
@@ -73,7 +77,10 @@ def compile_policy(cls: type[Task], name: str, *, needs_cooldown: bool) -> Polic
     if cooldown is None and needs_cooldown:
         msg = f"{name}: a CooldownTask says for how long it is quiet: write cooldown=60"
         raise ConfigurationError(msg)
-    make_key = KeyMaker(name, _signature(cls), option(cls, "key"), private=bool(option(cls, "private_arguments")))
+    spec = option(cls, "key")
+    if exclusive is None and cooldown is None and spec is None:
+        return None
+    make_key = KeyMaker(name, _signature(cls), spec, private=bool(option(cls, "private_arguments")))
     return Policy(make_key, exclusive, cooldown, on_drop) if exclusive or cooldown else None
 
 
@@ -98,7 +105,7 @@ def refuse_misspelt(cls: type[Task]) -> None:
         if name in _POLICY_FIELDS:
             msg = f"{shown_name(cls)}: there is no option {name!r}: write {_POLICY_FIELDS[name]}"
             raise ConfigurationError(msg)
-        near = did_you_mean(name, OPTIONS)
+        near = did_you_mean(name, OPTIONS, likeness=_MISSPELT)
         if near and (not callable(vars(cls)[name]) or "_decorated" in vars(cls)):
             msg = f"{shown_name(cls)}: there is no option {name!r}{near} An attribute of your own needs another name"
             raise ConfigurationError(msg)

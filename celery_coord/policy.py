@@ -30,10 +30,10 @@ class Exclusive:
     """At most one run at a time on a key.
 
     Args:
-        ttl: how long a lease outlives its last renewal, in seconds or as a timedelta. It is renewed every third of that while
-            the body runs. None: the setting ``coord_lease_ttl``.
-        max_hold: for how long a body's lease is renewed at most, in seconds or as a timedelta; a body that runs longer loses it.
-            None: the task's time limit if it has one, else the setting ``coord_max_hold``.
+        ttl: how long a lease outlives its last renewal, in seconds or as a timedelta. It is renewed every third of
+            that while the body runs. None: the setting ``coord_lease_ttl``.
+        max_hold: for how long a body's lease is renewed at most, in seconds or as a timedelta; a body that runs
+            longer loses it. None: the task's time limit if it has one, else the setting ``coord_max_hold``.
         on_conflict: what becomes of a run that finds the key held. There is ``"drop"``. None: the setting
             ``coord_on_conflict``.
 
@@ -80,7 +80,9 @@ class Cooldown:
             failed = seconds("Cooldown(on_failure=...)", self.on_failure, example="Cooldown(60, on_failure=10)")
             object.__setattr__(self, "on_failure", failed)
         if not _is_number(self.jitter) or not 0 <= self.jitter <= 1:
-            msg = f"Cooldown(jitter=...) is a proportion from 0 to 1, not {self.jitter!r}: write Cooldown(60, jitter=0.1)"
+            msg = (
+                f"Cooldown(jitter=...) is a proportion from 0 to 1, not {self.jitter!r}: write Cooldown(60, jitter=0.1)"
+            )
             raise ConfigurationError(msg)
 
     def after_success(self) -> float:
@@ -130,9 +132,9 @@ def one_of(what: str, value: object, allowed: tuple[str, ...]) -> str:
     return value
 
 
-def did_you_mean(value: object, allowed: Iterable[str]) -> str:
+def did_you_mean(value: object, allowed: Iterable[str], *, likeness: float = 0.6) -> str:
     """A clause that names the word that was probably meant; may be empty."""
-    near = difflib.get_close_matches(str(value), list(allowed), n=1)
+    near = difflib.get_close_matches(str(value), list(allowed), n=1, cutoff=likeness)
     return f": did you mean {near[0]!r}?" if near else ""
 
 
@@ -149,7 +151,7 @@ def exclusive_from(value: object) -> Exclusive | None:
             return Exclusive()
         case Exclusive():
             return value
-    msg = f"exclusive is True, False or Exclusive(...), not {value!r}: write exclusive=True or exclusive=Exclusive(ttl=30)"
+    msg = f"exclusive is True, False or Exclusive(...), not {value!r}: write exclusive=True"
     raise ConfigurationError(msg)
 
 

@@ -1,8 +1,8 @@
 """The keeper: renews all leases of a process in batches, and knows when one is lost.
 
 One thread a process, started with the first lease. Each lease is renewed every third of its ttl, together with
-those that come due about then, in one round trip. A renewal that fails is tried again, sooner, until the holder's own clock
-says that the lease can no longer be believed in; then it is *lost*. Nobody needs to ask the store to know that.
+those that come due about then, in one round trip. A renewal that fails is tried again, sooner, until the holder's own
+clock says that the lease can no longer be believed in; then it is *lost*. Nobody needs to ask the store to know that.
 
 A lease is taken off the keeper's list before it is settled. A renewal that is under way at that moment does no
 harm: the store renews for an owner only, and an owner is never used twice.
@@ -19,8 +19,7 @@ from collections.abc import Callable
 
 from celery_coord.clock import Clock
 from celery_coord.errors import LeaseLost, StoreError
-from celery_coord.events import Event, StoreFailed
-from celery_coord.events import LeaseLost as LeaseLostEvent
+from celery_coord.events import Event, LeaseLost as LeaseLostEvent, StoreFailed
 from celery_coord.lease import Lease, trusted_until
 from celery_coord.stores import Store
 
@@ -63,7 +62,7 @@ class Holding:
 
     @property
     def token(self) -> int:
-        """The fencing token: grows with every lease of the key. Store it with what you write, and refuse smaller ones."""
+        """The fencing token: grows with every lease of the key. Store it with what you write; refuse smaller ones."""
         return self.lease.token
 
     @property

@@ -6,7 +6,6 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from celery import Task
 from celery.exceptions import Ignore, Reject, Retry
 
 from celery_coord.app import coordination
@@ -30,9 +29,7 @@ _GENERATIONS_PER_NESTING = 1_000_000
 class Run:
     """One run of a task, on its way through the gate."""
 
-    def __init__(
-        self, task: Task, policy: Policy, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
+    def __init__(self, task: Any, policy: Policy, request: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._task = task
         self._policy = policy
         self._request = request
@@ -42,7 +39,7 @@ class Run:
         generation = (request.replaced_task_nesting or 0) * _GENERATIONS_PER_NESTING + (request.retries or 0)
         self._owner = Owner.new(request.id or "", generation)
 
-    def admitted(self, body: Callable[[], Any]) -> Any:  # noqa: ANN401
+    def admitted(self, body: Callable[[], Any]) -> Any:
         """The value of the body, or of the drop."""
         outcome = self._coordination.gate.admit(self._claim(), body, _ending)
         match outcome:
@@ -63,15 +60,18 @@ class Run:
             ttl=0.0 if exclusive is None else float(exclusive.ttl or self._settings.lease_ttl),  # type: ignore[arg-type]
             max_hold=self._max_hold(exclusive),
             cooldown=cooldown,
-            heed_cooldown=cooldown is not None and not getattr(self._request, PASS_COOLDOWN, False),
+            heed_cooldown=cooldown is not None and not self._header(PASS_COOLDOWN),
         )
+
+    def _header(self, name: str) -> Any:
+        return (self._request.headers or {}).get(name)
 
     def _max_hold(self, exclusive: Exclusive | None) -> float:
         limit, _ = self._request.timelimit or (None, None)
         said = exclusive.max_hold if exclusive else None
         return float(said or limit or self._task.time_limit or self._settings.max_hold)  # type: ignore[arg-type]
 
-    def _drop(self, refusal: Refusal) -> Any:  # noqa: ANN401
+    def _drop(self, refusal: Refusal) -> Any:
         """Another run holds the key, or has left it cooling: this one ends, for everybody who waits for it."""
         label = refusal.label if isinstance(refusal, Held) else ""
         self._coordination.notify(
@@ -97,7 +97,7 @@ class Run:
         self._coordination.notify(TaskDuplicate(self._task.name, self._request.id, self._key))
         return Ignore("a duplicate of a run that has ended")
 
-    def _unanswered(self, error: StoreError, body: Callable[[], Any]) -> Any:  # noqa: ANN401
+    def _unanswered(self, error: StoreError, body: Callable[[], Any]) -> Any:
         """The store is away: the setting says what becomes of the run."""
         self._coordination.notify(StoreFailed(f"asking for {self._key}", str(error)))
         if self._settings.on_store_error == "run":
@@ -105,7 +105,7 @@ class Run:
             return body()
         if self._settings.on_store_error == "fail" or self._request.is_eager:
             raise error
-        deferrals = getattr(self._request, DEFERRALS, 0)
+        deferrals = self._header(DEFERRALS) or 0
         longest = min(_LONGEST_DEFERRAL, 2.0 ** (deferrals + 1))
         raise self._again("store", random.uniform(longest / 2, longest), {DEFERRALS: deferrals + 1})  # noqa: S311
 
@@ -124,7 +124,7 @@ class Run:
 
 
 def _ending(error: BaseException) -> Ending:
-    """What an exception of the body means: a retry, a replacement and a shutdown are neither a good end nor a failure."""
+    """What an exception of the body means: a retry, a replacement, a shutdown are neither a good end nor a failure."""
     if isinstance(error, Exception) and not isinstance(error, Ignore | Reject | Retry):
         return Ending.FAILED
     return Ending.NEITHER

@@ -122,9 +122,9 @@ SETTINGS: tuple[Setting, ...] = (
         "revoke",
         _word(ON_DROP),
         "`revoke` or `return`",
-        "What a dropped run is to those who wait for it, where the task's `on_drop` does not say: `revoke` ends it, and "
-        "what stands after it, as REVOKED; `return` counts it as done with a `Dropped` value, and what stands after it "
-        "goes on.",
+        "What a dropped run is to those who wait for it, where the task's `on_drop` does not say: `revoke` ends it, "
+        "and what stands after it, as REVOKED; `return` counts it as done with a `Dropped` value, and what stands "
+        "after it goes on.",
     ),
     Setting(
         "on_store_error",
@@ -167,22 +167,24 @@ class Settings:
     beat_scheduler: str
 
     @classmethod
-    def of(cls, conf: Any) -> Settings:  # noqa: ANN401  Celery's configuration has no types
+    def of(cls, app: Any) -> Settings:
         """Read and check the settings of an application.
 
         Args:
-            conf: ``app.conf``.
+            app: the Celery application.
 
         Raises:
             ConfigurationError: a setting is misspelt, of the wrong kind or out of range, or there is no store.
         """
+        app.conf.get("broker_url")  # Celery loads its configuration, and exchanges `conf`, when it is first read
+        conf = app.conf
         _refuse_unknown(conf)
         values = {setting.name: _read(conf, setting) for setting in SETTINGS}
         values["url"] = values["url"] or _borrowed_url(conf)
         return cls(**values)
 
 
-def _read(conf: Any, setting: Setting) -> Any:  # noqa: ANN401
+def _read(conf: Any, setting: Setting) -> Any:
     name = PREFIX + setting.name
     for spelling in (name, name.upper()):
         value = conf.get(spelling)
@@ -191,7 +193,7 @@ def _read(conf: Any, setting: Setting) -> Any:  # noqa: ANN401
     return setting.default
 
 
-def _borrowed_url(conf: Any) -> str:  # noqa: ANN401
+def _borrowed_url(conf: Any) -> str:
     """The Redis of the result backend, else of the broker."""
     for url in (conf.result_backend, conf.broker_url):
         if isinstance(url, str) and url.startswith(("redis://", "rediss://", "redis+socket://")) and ";" not in url:
@@ -203,7 +205,7 @@ def _borrowed_url(conf: Any) -> str:  # noqa: ANN401
     raise ConfigurationError(msg)
 
 
-def _refuse_unknown(conf: Any) -> None:  # noqa: ANN401
+def _refuse_unknown(conf: Any) -> None:
     known = {PREFIX + setting.name for setting in SETTINGS}
     for name in _names(conf):
         if name not in known:
@@ -212,7 +214,7 @@ def _refuse_unknown(conf: Any) -> None:  # noqa: ANN401
             raise ConfigurationError(msg)
 
 
-def _names(conf: Any) -> Iterator[str]:  # noqa: ANN401
+def _names(conf: Any) -> Iterator[str]:
     """The names of all settings of ours, however the application spells them."""
     namespace = (getattr(conf, "prefix", None) or "").lower()
     for key in set(conf.keys()):

@@ -57,7 +57,7 @@ SIGNALS: dict[type[events.Event], Signal] = {
 }
 
 
-def send(sender: Any, event: events.Event) -> None:  # noqa: ANN401  a Celery application has no types
+def send(sender: Any, event: events.Event) -> None:
     """Send the signal of an event, if anybody listens."""
     signal = SIGNALS[type(event)]
     if signal.receivers:

@@ -10,7 +10,7 @@ takes no lease and heeds no quiet period.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, partial, wraps
+from functools import partial, wraps
 from typing import Any
 
 from celery import Task, states
@@ -32,7 +32,7 @@ def _gated(call: Callable[..., Any]) -> Callable[..., Any]:
     """A ``__call__`` whose body is admitted first, where it is a run of the task."""
 
     @wraps(call)
-    def gated(self: CoordinatedTask, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def gated(self: CoordinatedTask, *args: Any, **kwargs: Any) -> Any:
         request = self.request_stack.top
         if request is None or request.called_directly or hasattr(request, "coord_stage") or self.policy is None:
             return call(self, *args, **kwargs)
@@ -42,18 +42,16 @@ def _gated(call: Callable[..., Any]) -> Callable[..., Any]:
     return gated
 
 
-def _plain(self: CoordinatedTask, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+def _plain(self: CoordinatedTask, *args: Any, **kwargs: Any) -> Any:
     """The body of a run; or, for any other call, a plain function call, as `celery.Task` has it."""
     request = self.request_stack.top
-    is_run = request is not None and not request.called_directly and getattr(request, "coord_stage", "") != "body"
-    if is_run:
+    if request is not None and not request.called_directly and getattr(request, "coord_stage", "") != "body":
         request.coord_stage = "body"
         if _is_celerys_call(type(self)):
             return self.run(*args, **kwargs)  # as the tracer does: the request is in place
     return super(CoordinatedTask, self).__call__(*args, **kwargs)
 
 
-@cache
 def _is_celerys_call(cls: type[CoordinatedTask]) -> bool:
     """Whether no other base stands between ours and Celery's ``__call__``."""
     after = cls.__mro__[cls.__mro__.index(CoordinatedTask) + 1 :]
@@ -84,6 +82,8 @@ class CoordinatedTask(Task):  # type: ignore[misc]  # Celery has no types
     on_drop: OnDrop | None = None
     private_arguments: bool = False
 
+    name: Any  # Celery's own, which has no types
+    request_stack: Any
     _needs_cooldown = False
 
     __call__ = _gated(_plain)
@@ -91,12 +91,12 @@ class CoordinatedTask(Task):  # type: ignore[misc]  # Celery has no types
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__call__" in vars(cls):  # also one that does not call super() must not open the gate
-            cls.__call__ = _gated(vars(cls)["__call__"])
+            setattr(cls, "__call__", _gated(vars(cls)["__call__"]))  # noqa: B010  mypy has a method for a constant
         refuse_misspelt(cls)
         cls._compiled(shown_name(cls))
 
     @classmethod
-    def on_bound(cls, app: Any) -> None:  # noqa: ANN401
+    def on_bound(cls, app: Any) -> None:
         """Celery's hook: options may have come from the setting ``task_annotations``."""
         super().on_bound(app)
         if cls._compiled(shown_name(cls)) is not None:
@@ -116,10 +116,10 @@ class CoordinatedTask(Task):  # type: ignore[misc]  # Celery has no types
             return self.__dict__["_policy"]  # type: ignore[no-any-return]
         except KeyError:
             self._get_app()  # binds it, with its annotations
-            self.__dict__["_policy"] = type(self)._compiled(self.name)
+            self.__dict__["_policy"] = self._compiled(self.name)
             return self.__dict__["_policy"]  # type: ignore[no-any-return]
 
-    def key_of(self, *args: Any, **kwargs: Any) -> str:  # noqa: ANN401
+    def key_of(self, *args: Any, **kwargs: Any) -> str:
         """The key of a call with these arguments.
 
         Raises:
@@ -129,7 +129,7 @@ class CoordinatedTask(Task):  # type: ignore[misc]  # Celery has no types
         """
         return self._own_policy().make_key(args, kwargs)
 
-    def look(self, *args: Any, **kwargs: Any) -> Look:  # noqa: ANN401
+    def look(self, *args: Any, **kwargs: Any) -> Look:
         """Who holds or cools the key of a call with these arguments, and for how long.
 
         Returns:
@@ -138,9 +138,10 @@ class CoordinatedTask(Task):  # type: ignore[misc]  # Celery has no types
         Raises:
             StoreError: the store did not answer. And as `key_of`.
         """
-        return self._coordination().store.look(self.key_of(*args, **kwargs))
+        key = self.key_of(*args, **kwargs)
+        return self._coordination().store.look(key)
 
-    def clear_cooldown(self, *args: Any, **kwargs: Any) -> bool:  # noqa: ANN401
+    def clear_cooldown(self, *args: Any, **kwargs: Any) -> bool:
         """End the quiet period of a call with these arguments.
 
         Returns:
@@ -155,7 +156,7 @@ class CoordinatedTask(Task):  # type: ignore[misc]  # Celery has no types
             self._coordination().notify(CooldownCleared(key))
         return was_cooling
 
-    def lock(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  redis_lock.Lock has no types
+    def lock(self, *args: Any, **kwargs: Any) -> Any:
         """The lock that a run with these arguments takes, for code outside Celery: a web view, a shell.
 
         Returns:
@@ -169,11 +170,11 @@ class CoordinatedTask(Task):  # type: ignore[misc]  # Celery has no types
         ttl = float((policy.exclusive and policy.exclusive.ttl) or coordinated.settings.lease_ttl)  # type: ignore[arg-type]
         return coordinated.store.lock(policy.make_key(args, kwargs), ttl, f"lock@{coordinated.label}")
 
-    def apply_async(self, *args: Any, pass_cooldown: bool = False, **options: Any) -> Any:  # noqa: ANN401
+    def apply_async(self, *args: Any, pass_cooldown: bool = False, **options: Any) -> Any:
         """Celery's `apply_async`, with ``pass_cooldown=True`` to run though the key is cooling."""
         return super().apply_async(*args, **_with_header(options, pass_cooldown))
 
-    def apply(self, *args: Any, pass_cooldown: bool = False, **options: Any) -> Any:  # noqa: ANN401
+    def apply(self, *args: Any, pass_cooldown: bool = False, **options: Any) -> Any:
         """Celery's `apply`; a dropped run ends as REVOKED here as well."""
         result = super().apply(*args, **_with_header(options, pass_cooldown))
         if isinstance(result.result, Revoked):

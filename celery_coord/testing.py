@@ -1,12 +1,12 @@
 """For tests, yours and ours: a clock that is moved by hand, the coordination of an app on it, and a real server.
 
-    clock = FakeClock()
-    use_memory(app, clock)
-    refresh.apply((7,)); assert refresh.look(7).cooling
-    clock.advance(60);   assert not refresh.look(7)
+clock = FakeClock()
+use_memory(app, clock)
+refresh.apply((7,)); assert refresh.look(7).cooling
+clock.advance(60);   assert not refresh.look(7)
 
-    with LocalServer() as server:
-        app.conf.coord_url = server.url
+with LocalServer() as server:
+    app.conf.coord_url = server.url
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class FakeClock:
             self._now -= seconds
 
 
-def use_memory(app: Any, clock: FakeClock | None = None) -> Coordination:  # noqa: ANN401  Celery has no types
+def use_memory(app: Any, clock: FakeClock | None = None) -> Coordination:
     """Let an application coordinate in memory, for this process alone, with nothing left of what was before.
 
     Args:
@@ -119,7 +119,7 @@ class LocalServer:
         )
         atexit.register(self.stop)
         deadline = time.monotonic() + self._PATIENCE
-        while not _listens(self.port):
+        while not _answers(self.port):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
                 raise RuntimeError(f"{self._binary} did not start on port {self.port}")
@@ -181,7 +181,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(0.2)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def _answers(port: int) -> bool:
+    """Whether the server says anything at all to a PING; one that asks for a password does, too."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=0.5) as probe:
+            probe.sendall(b"PING\r\n")
+            return bool(probe.recv(1))
+    except OSError:
+        return False

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 from celery import bootsteps
 
-from celery_coord.app import coordination
+from celery_coord.app import Coordination, coordination
 from celery_coord.errors import ConfigurationError, StoreError
 from celery_coord.events import StoreFailed
 
@@ -14,34 +14,38 @@ from celery_coord.events import StoreFailed
 class CheckStep(bootsteps.Step):  # type: ignore[misc]  # Celery has no types
     """Refuses to start a worker whose configuration cannot work; one whose store is away starts, and says so."""
 
-    def __init__(self, parent: Any, **kwargs: Any) -> None:  # noqa: ANN401
+    def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)
         check(parent.app)
         if coordination(parent.app).settings.url.startswith("memory://") and _forks(parent.pool_cls):
-            refuse("memory:// serves one process, and this worker has children: set coord_url = 'redis://...', or use -P solo")
+            refuse("memory:// serves one process, and this worker has children: set coord_url = 'redis://...'")
 
 
-def check(app: Any) -> None:  # noqa: ANN401
+def check(app: Any) -> None:
     """Make sure that an application can coordinate.
 
     Raises:
         SystemExit: it cannot, and waiting will not help; with one sentence that says why.
     """
     try:
-        coordinated = coordination(app)
-        coordinated.store.check()
+        _check(coordination(app))
     except ConfigurationError as error:
         refuse(str(error))
+
+
+def _check(coordinated: Coordination) -> None:
+    try:
+        coordinated.store.check()
     except StoreError as error:
         coordinated.notify(StoreFailed("starting", str(error)))
-    else:
+    finally:
         coordinated.store.close()  # children are forked from here, and must find no connection
 
 
-def refuse(why: str) -> None:
+def refuse(why: str) -> NoReturn:
     """End the process, with a sentence instead of a traceback."""
     raise SystemExit(f"celery_coord: {why}")
 
 
-def _forks(pool_cls: Any) -> bool:  # noqa: ANN401
+def _forks(pool_cls: Any) -> bool:
     return str(getattr(pool_cls, "__module__", "")) == "celery.concurrency.prefork"

@@ -66,7 +66,7 @@ class Store(Protocol):
         """Sleep until the key's lease is settled, or for so many seconds; may return early."""
         ...
 
-    def lock(self, key: str, ttl: float, label: str) -> Any:  # noqa: ANN401  redis_lock.Lock has no types
+    def lock(self, key: str, ttl: float, label: str) -> Any:
         """The same lock as a `redis_lock.Lock`, for code outside Celery.
 
         Raises:
@@ -134,7 +134,9 @@ def _check_address(url: str, example: str) -> None:
     try:
         parts = urlsplit(url)
         database = parts.path.strip("/")
-        sound = bool(parts.hostname) and (parts.port is None or parts.port > 0) and (not database or database.isdecimal())
+        sound = (
+            bool(parts.hostname) and (parts.port is None or parts.port > 0) and (not database or database.isdecimal())
+        )
     except ValueError:
         sound = False
     if not sound:

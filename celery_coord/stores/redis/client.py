@@ -6,12 +6,11 @@ redis-py's own defaults try for up to a minute; a task that waits to be admitted
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import ConnectionError as RedisConnectionError, TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from celery_coord.errors import ConfigurationError
@@ -55,4 +54,4 @@ def _for_redis_py(url: str) -> str:
     certificates = query.get("ssl_cert_reqs", "")
     if certificates.startswith("CERT_"):
         query["ssl_cert_reqs"] = certificates.removeprefix("CERT_").lower()
-    return urlunsplit(parts._replace(query=urlencode(query)))
+    return f"{parts.scheme}://{parts.netloc}{parts.path}?{urlencode(query)}"  # urlunsplit drops // before a bare path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from importlib.resources import files
-from typing import Any, cast
+from typing import Any
 
 import redis
 from redis.exceptions import NoScriptError
@@ -22,10 +22,10 @@ class Script:
     """
 
     def __init__(self, name: str) -> None:
-        self.source = files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8")
+        self.source = files("celery_coord.stores.redis").joinpath(f"{name}.lua").read_text(encoding="utf-8")
         self._digest = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
-    def run(self, client: redis.Redis, keys: Sequence[str], *args: str | int) -> Any:  # noqa: ANN401  what Lua returns
+    def run(self, client: redis.Redis, keys: Sequence[str], *args: str | int) -> Any:
         """Call it once; a server that does not know it yet learns it."""
         try:
             return client.evalsha(self._digest, len(keys), *keys, *args)
@@ -44,4 +44,4 @@ class Script:
         with client.pipeline(transaction=False) as pipeline:
             for keys, args in calls:
                 pipeline.evalsha(self._digest, len(keys), *keys, *args)
-            return cast("list[Any]", pipeline.execute())
+            return pipeline.execute()

@@ -1,0 +1,104 @@
+"""Random histories, which both stores must answer alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings, strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from under import UnderTest, in_memory, in_redis
+
+from celery_coord.lease import Held, Lease, Look, Owner, Refusal
+
+KEYS = st.sampled_from(["one", "two"])
+OWNERS = st.builds(Owner, st.sampled_from(["a", "b"]), st.integers(0, 2), st.sampled_from(["x", "y"]))
+TTL = 600.0
+
+
+def told(answer: Lease | Refusal | Look | None) -> Any:
+    """An answer without what two clocks may see differently."""
+    match answer:
+        case Lease():
+            return ("leased", answer.key, answer.owner)
+        case Held():
+            return ("held", answer.holder, answer.label)
+        case Look():
+            return (told(answer.held), told(answer.cooling))
+        case None:
+            return None
+        case _:
+            return ("cooling", answer.holder)
+
+
+class Histories(RuleBasedStateMachine):
+    url = ""
+
+    @initialize()
+    def begin(self) -> None:
+        redis = in_redis(self.url)
+        redis.store._client.flushall()  # type: ignore[attr-defined]
+        self.stores: list[UnderTest] = [in_memory(), redis]
+        self.tokens: list[dict[str, int]] = [{}, {}]
+
+    def alike(self, answers: list[Any]) -> None:
+        assert answers[0] == answers[1]
+
+    @rule(key=KEYS, owner=OWNERS, heed=st.booleans())
+    def acquire(self, key: str, owner: Owner, heed: bool) -> None:
+        held = [under.store.look(key).held for under in self.stores]
+        answers = [under.store.acquire(key, owner, TTL, heed_cooldown=heed, label=owner.run) for under in self.stores]
+        self.alike([told(answer) for answer in answers])
+        for before, answer, tokens in zip(held, answers, self.tokens, strict=True):
+            if isinstance(answer, Lease):
+                again = before is not None and before.holder == answer.owner
+                assert answer.token == tokens[key] if again else answer.token > tokens.get(key, 0)
+                tokens[key] = answer.token
+
+    @rule(key=KEYS, owner=OWNERS)
+    def renew(self, key: str, owner: Owner) -> None:
+        lease = Lease(key, str(owner), 1, TTL)
+        self.alike([under.store.renew([lease]) for under in self.stores])
+
+    @rule(key=KEYS, owner=OWNERS, cooldown=st.sampled_from([0.0, 600.0]))
+    def settle(self, key: str, owner: Owner, cooldown: float) -> None:
+        lease = Lease(key, str(owner), 1, TTL)
+        self.alike([under.store.settle(lease, cooldown=cooldown) for under in self.stores])
+
+    @rule(key=KEYS, owner=OWNERS)
+    def cool(self, key: str, owner: Owner) -> None:
+        for under in self.stores:
+            under.store.cool(key, owner, 600.0)
+
+    @rule(key=KEYS)
+    def clear(self, key: str) -> None:
+        self.alike([under.store.clear(key) for under in self.stores])
+
+    @rule(key=KEYS)
+    def look(self, key: str) -> None:
+        self.alike([told(under.store.look(key)) for under in self.stores])
+
+    @rule(key=KEYS)
+    def lease_expires(self, key: str) -> None:
+        for under in self.stores:
+            under.expire_lease(key)
+
+    @rule(key=KEYS)
+    def cooldown_expires(self, key: str) -> None:
+        for under in self.stores:
+            under.expire_cooldown(key)
+
+    def teardown(self) -> None:
+        self.stores[1].store.close()
+
+
+@pytest.mark.server
+def test_both_stores_answer_any_history_alike(redis_url: str) -> None:
+    machine = type("Histories", (Histories,), {"url": redis_url})
+
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )

@@ -1,0 +1,247 @@
+"""What every store must do: one suite for all of them."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from under import UnderTest
+
+from celery_coord.lease import Cooling, Held, Lease, Owner
+from celery_coord.stores import Store
+
+TTL = 60.0
+
+
+def acquire(store: Store, key: str = "k", owner: Owner | None = None, *, heed_cooldown: bool = True) -> Lease:
+    answer = store.acquire(key, owner or Owner.new("run"), TTL, heed_cooldown=heed_cooldown, label="here")
+    assert isinstance(answer, Lease)
+    return answer
+
+
+def test_a_free_key_is_leased(store: Store) -> None:
+    owner = Owner.new("run")
+
+    lease = acquire(store, "k", owner)
+
+    assert (lease.key, lease.owner, lease.ttl) == ("k", str(owner), TTL)
+    held = store.look("k").held
+    assert held is not None
+    assert (held.holder, held.token, held.label) == (str(owner), lease.token, "here")
+    assert held.left is not None
+    assert 0 < held.left <= TTL
+
+
+def test_a_held_key_is_refused_with_holder_token_label_and_time_left(store: Store) -> None:
+    lease = acquire(store)
+
+    refusal = store.acquire("k", Owner.new("other"), TTL, heed_cooldown=True)
+
+    assert isinstance(refusal, Held)
+    assert (refusal.key, refusal.holder, refusal.token, refusal.label) == ("k", lease.owner, lease.token, "here")
+    assert refusal.left is not None
+    assert 0 < refusal.left <= TTL
+
+
+def test_keys_do_not_touch_each_other(store: Store) -> None:
+    one, two = acquire(store, "one"), acquire(store, "two")
+
+    store.settle(one, cooldown=60)
+
+    assert store.look("one").cooling
+    look = store.look("two")
+    assert look.cooling is None
+    assert look.held is not None
+    assert look.held.holder == two.owner
+
+
+def test_an_owner_that_asks_again_is_granted_the_same_lease_again(store: Store) -> None:
+    """An answer may be lost on its way, and the client asks once more."""
+    owner = Owner.new("run")
+
+    assert acquire(store, "k", owner) == acquire(store, "k", owner)
+
+
+def test_a_token_is_larger_than_every_earlier_one(under_test: UnderTest) -> None:
+    store, tokens = under_test.store, []
+    for ending in ("settle", "expire", "settle", "expire"):
+        lease = acquire(store)
+        tokens.append(lease.token)
+        if ending == "settle":
+            store.settle(lease)
+        else:
+            under_test.expire_lease("k")
+
+    assert tokens == sorted(set(tokens))
+
+
+def test_a_later_generation_of_a_run_takes_over_and_an_earlier_one_or_a_stranger_does_not(store: Store) -> None:
+    first = acquire(store, owner=Owner.new("run", 1))
+
+    assert isinstance(store.acquire("k", Owner.new("run", 1), TTL, heed_cooldown=True), Held)
+    assert isinstance(store.acquire("k", Owner.new("run", 0), TTL, heed_cooldown=True), Held)
+    assert isinstance(store.acquire("k", Owner.new("other", 2), TTL, heed_cooldown=True), Held)
+    retry = acquire(store, owner=Owner.new("run", 2))
+    assert retry.token > first.token
+    assert store.renew([first]) == [False]
+    assert store.settle(first) is False
+
+
+def test_an_expired_lease_is_nobodys(under_test: UnderTest) -> None:
+    store = under_test.store
+    lease = acquire(store)
+
+    under_test.expire_lease("k")
+
+    assert not store.look("k")
+    assert store.renew([lease]) == [False]
+    assert store.settle(lease, cooldown=60) is False
+    assert not store.look("k")
+
+
+def test_leases_are_renewed_in_one_go_and_only_for_their_owner(under_test: UnderTest) -> None:
+    store = under_test.store
+    one, two, three = (acquire(store, key) for key in ("one", "two", "three"))
+    under_test.expire_lease("two")
+    usurper = acquire(store, "two")
+
+    assert store.renew([one, two, three]) == [True, False, True]
+    assert store.renew([]) == []
+    held = store.look("two").held
+    assert held is not None
+    assert held.holder == usurper.owner
+
+
+def test_settling_ends_the_lease_and_begins_the_quiet_period_in_one_step(store: Store) -> None:
+    lease = acquire(store)
+
+    assert store.settle(lease, cooldown=60)
+
+    look = store.look("k")
+    assert look.held is None
+    assert look.cooling is not None
+    assert look.cooling.holder == lease.owner
+    assert look.cooling.left is not None
+    assert 0 < look.cooling.left <= 60
+
+
+def test_settling_without_a_quiet_period_leaves_nothing(store: Store) -> None:
+    assert store.settle(acquire(store))
+
+    assert not store.look("k")
+
+
+def test_settled_once_is_settled(store: Store) -> None:
+    """The answer may be lost on its way, and the client asks once more."""
+    lease = acquire(store)
+
+    assert store.settle(lease, cooldown=60)
+    assert store.settle(lease, cooldown=60)
+
+
+def test_a_quiet_period_begins_only_if_the_lease_was_still_ours(under_test: UnderTest) -> None:
+    store = under_test.store
+    lost = acquire(store)
+    under_test.expire_lease("k")
+    usurper = acquire(store)
+
+    assert store.settle(lost, cooldown=60) is False
+
+    look = store.look("k")
+    assert look.cooling is None
+    assert look.held is not None
+    assert look.held.holder == usurper.owner
+
+
+def test_a_cooling_key_is_refused_to_those_who_heed_it_with_who_left_it_and_time_left(store: Store) -> None:
+    lease = acquire(store)
+    store.settle(lease, cooldown=60)
+
+    refusal = store.acquire("k", Owner.new("run"), TTL, heed_cooldown=True)
+
+    assert isinstance(refusal, Cooling)
+    assert refusal.holder == lease.owner
+    assert refusal.left is not None
+    assert 0 < refusal.left <= 60
+    assert store.look("k").held is None
+    assert acquire(store, heed_cooldown=False)
+
+
+def test_a_quiet_period_ends_by_itself(under_test: UnderTest) -> None:
+    store = under_test.store
+    store.settle(acquire(store), cooldown=60)
+
+    under_test.expire_cooldown("k")
+
+    assert acquire(store)
+
+
+def test_a_quiet_period_can_be_cleared_and_begun_without_a_lease(store: Store) -> None:
+    owner = Owner.new("run")
+    store.cool("k", owner, 60)
+
+    cooling = store.look("k").cooling
+    assert cooling is not None
+    assert cooling.holder == str(owner)
+    assert store.clear("k") is True
+    assert store.clear("k") is False
+    assert not store.look("k")
+
+
+def test_those_who_wait_are_woken_when_the_lease_is_settled(store: Store) -> None:
+    lease = acquire(store)
+    woken = threading.Event()
+
+    def wait() -> None:
+        deadline = time.monotonic() + 30
+        while store.look("k").held and time.monotonic() < deadline:
+            store.wait("k", 30)
+        woken.set()
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    store.settle(lease)
+
+    assert woken.wait(30)
+    waiter.join()
+
+
+def test_no_two_threads_hold_a_key_at_once(store: Store) -> None:
+    """Read, increment, write on a plain number: an overlap loses a count."""
+    counter, tokens, rounds = [0], [], 25
+
+    def work() -> None:
+        done = 0
+        while done < rounds:
+            lease = store.acquire("k", Owner.new("run"), TTL, heed_cooldown=True)
+            if isinstance(lease, Lease):
+                seen = counter[0]
+                tokens.append(lease.token)
+                time.sleep(0)
+                counter[0] = seen + 1
+                assert store.settle(lease)
+                done += 1
+            else:
+                store.wait("k", 0.01)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert counter == [8 * rounds]
+    assert tokens == sorted(set(tokens))
+
+
+def test_a_store_that_is_there_passes_its_check(store: Store) -> None:
+    store.check()
+
+
+@pytest.mark.parametrize("key", ["plain", "with space", "späti", 'quotes"', "a" * 500, "colon:slash/{x}"])
+def test_any_text_is_a_key(store: Store, key: str) -> None:
+    lease = acquire(store, key)
+
+    assert isinstance(store.acquire(key, Owner.new("other"), TTL, heed_cooldown=True), Held)
+    assert store.settle(lease)

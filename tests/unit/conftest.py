@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import pytest
+from celery import _state
+from doubles import FlakyStore, Seen
+
+from celery_coord.testing import FakeClock
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def store(clock: FakeClock) -> FlakyStore:
+    return FlakyStore(clock)
+
+
+@pytest.fixture
+def seen() -> Seen:
+    return Seen()
+
+
+@pytest.fixture(autouse=True)
+def apps_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Celery shares a task with every other app of the process; here each test has its own."""
+    monkeypatch.setattr(_state, "_on_app_finalizers", set(_state._on_app_finalizers))

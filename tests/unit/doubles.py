@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from celery_coord.errors import StoreError
+from celery_coord.events import Event
+from celery_coord.lease import Lease, Look, Owner, Refusal
+from celery_coord.stores.memory import MemoryStore
+from celery_coord.testing import FakeClock
+
+
+@dataclass
+class Seen:
+    """What was notified."""
+
+    events: list[Event] = field(default_factory=list)
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+
+    def of(self, kind: type[Event]) -> list[Event]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    @property
+    def kinds(self) -> list[str]:
+        return [type(event).__name__ for event in self.events]
+
+
+class FlakyStore(MemoryStore):
+    """The reference store, which can be away, and which counts what it is asked."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__(clock)
+        self.clock = clock
+        self.away = False
+        self.slow = 0.0
+        self.asked: list[str] = []
+
+    def _ask(self, act: str) -> None:
+        self.asked.append(act)
+        self.clock.advance(self.slow)
+        if self.away:
+            raise StoreError("away")
+
+    def acquire(self, key: str, owner: Owner, ttl: float, *, heed_cooldown: bool, label: str = "") -> Lease | Refusal:
+        self._ask("acquire")
+        return super().acquire(key, owner, ttl, heed_cooldown=heed_cooldown, label=label)
+
+    def renew(self, leases: list[Lease]) -> list[bool]:  # type: ignore[override]
+        self._ask("renew")
+        return super().renew(leases)
+
+    def settle(self, lease: Lease, *, cooldown: float = 0.0) -> bool:
+        self._ask("settle")
+        return super().settle(lease, cooldown=cooldown)
+
+    def look(self, key: str) -> Look:
+        self._ask("look")
+        return super().look(key)
+
+    def cool(self, key: str, owner: Owner, seconds: float) -> None:
+        self._ask("cool")
+        super().cool(key, owner, seconds)
+
+    def expire(self, key: str) -> None:
+        self._guards[key].held_until = 0.0

@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from doubles import FlakyStore, Seen
+
+from celery_coord import Cooldown, LeaseLost, NoLease, current_lease
+from celery_coord.errors import StoreError
+from celery_coord.gate import Admitted, Claim, Ending, Gate, Unanswered
+from celery_coord.lease import Cooling, Held, Owner
+from celery_coord.renewal import Holding, Keeper
+from celery_coord.testing import FakeClock
+
+Run = Callable[..., object]
+
+
+def claim(run: str = "run", **changes: object) -> Claim:
+    whole = Claim(
+        "k", Owner.new(run), "here", ttl=30, max_hold=3600, cooldown=Cooldown(60, on_failure=10), heed_cooldown=True
+    )
+    return replace(whole, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def keeper(store: FlakyStore, clock: FakeClock, seen: Seen) -> Keeper:
+    return Keeper(store, clock, seen)
+
+
+@pytest.fixture
+def gate(store: FlakyStore, keeper: Keeper, clock: FakeClock, seen: Seen) -> Gate:
+    return Gate(store, keeper, clock, seen)
+
+
+def failed(error: BaseException) -> Ending:
+    return Ending.FAILED if isinstance(error, Exception) else Ending.NEITHER
+
+
+def never() -> None:
+    pytest.fail("the body of a refused run started")
+
+
+def test_a_run_is_admitted_with_one_round_trip_and_settles_with_one(gate: Gate, store: FlakyStore, seen: Seen) -> None:
+    assert gate.admit(claim(), lambda: 42, failed) == Admitted(42)
+
+    assert store.asked == ["acquire", "settle"]
+    assert seen.kinds == ["LeaseAcquired", "LeaseReleased", "CooldownStarted"]
+
+
+def test_the_body_of_a_refused_run_never_starts_and_touches_nothing_of_the_holders(
+    gate: Gate, store: FlakyStore
+) -> None:
+    store.acquire("k", Owner.new("holder"), 30, heed_cooldown=True, label="elsewhere")
+    before = store.look("k")
+
+    refusal = gate.admit(claim(), never, failed)
+
+    assert isinstance(refusal, Held)
+    assert refusal.label == "elsewhere"
+    assert store.look("k") == before
+
+
+def test_a_cooling_key_refuses_and_one_call_can_pass_it_by(gate: Gate, store: FlakyStore) -> None:
+    gate.admit(claim(), lambda: None, failed)
+
+    assert isinstance(gate.admit(claim(), never, failed), Cooling)
+    assert isinstance(gate.admit(claim(heed_cooldown=False), lambda: None, failed), Admitted)
+
+
+def test_a_good_end_leaves_the_quiet_period_and_a_failure_its_own(
+    gate: Gate, store: FlakyStore, clock: FakeClock
+) -> None:
+    gate.admit(claim(), lambda: None, failed)
+    assert store.look("k").cooling.left == 60  # type: ignore[union-attr]
+    store.clear("k")
+
+    with pytest.raises(ZeroDivisionError):
+        gate.admit(claim(), lambda: 1 / 0, failed)
+
+    assert store.look("k").cooling.left == 10  # type: ignore[union-attr]
+    assert store.look("k").held is None
+
+
+@pytest.mark.parametrize("how", [SystemExit, KeyboardInterrupt])
+def test_a_shutdown_frees_the_key_and_leaves_no_quiet_period(
+    gate: Gate, store: FlakyStore, seen: Seen, how: type[BaseException]
+) -> None:
+    def body() -> None:
+        raise how
+
+    with pytest.raises(how):
+        gate.admit(claim(), body, failed)
+
+    assert not store.look("k")
+    assert seen.kinds == ["LeaseAcquired", "LeaseAbandoned"]
+
+
+def test_a_body_sees_its_lease_and_code_outside_has_none(gate: Gate, store: FlakyStore) -> None:
+    def body() -> Holding:
+        held = current_lease()
+        held.ensure()
+        assert not held.lost
+        assert (held.key, held.token) == ("k", store.look("k").held.token)  # type: ignore[union-attr]
+        return held
+
+    assert isinstance(gate.admit(claim(), body, failed), Admitted)
+    with pytest.raises(NoLease, match="exclusive=True"):
+        current_lease()
+    assert current_lease(None) is None
+
+
+def test_a_lost_lease_earns_no_quiet_period_and_is_told(gate: Gate, store: FlakyStore, seen: Seen) -> None:
+    def body() -> None:
+        store.expire("k")
+        store.acquire("k", Owner.new("usurper"), 30, heed_cooldown=True)
+
+    assert isinstance(gate.admit(claim(), body, failed), Admitted)
+
+    look = store.look("k")
+    assert look.cooling is None
+    assert look.held is not None
+    assert look.held.holder.startswith("usurper/")
+    assert seen.kinds == ["LeaseAcquired", "LeaseLost"]
+
+
+def test_a_loss_is_told_once(gate: Gate, store: FlakyStore, clock: FakeClock, keeper: Keeper, seen: Seen) -> None:
+    def body() -> None:
+        clock.advance(31)
+        keeper.round()
+        with pytest.raises(LeaseLost):
+            current_lease().ensure()
+
+    gate.admit(claim(), body, failed)
+
+    assert seen.kinds == ["LeaseAcquired", "LeaseLost"]
+
+
+def test_a_run_whose_next_generation_took_over_lost_nothing(gate: Gate, store: FlakyStore, seen: Seen) -> None:
+    """A retry is published inside the body, and may begin before the body has ended."""
+
+    def body() -> None:
+        retry = store.acquire("k", Owner.new("run", 1), 30, heed_cooldown=True)
+        assert not isinstance(retry, Held)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        gate.admit(claim(), body, failed)
+
+    assert seen.kinds == ["LeaseAcquired"]
+    assert store.look("k").held is not None
+
+
+def test_without_an_answer_the_body_does_not_start(gate: Gate, store: FlakyStore) -> None:
+    store.away = True
+
+    assert isinstance(gate.admit(claim(), never, failed), Unanswered)
+    assert isinstance(gate.admit(claim(ttl=0.0), never, failed), Unanswered)
+
+
+def test_a_store_that_goes_away_under_a_body_does_not_spoil_its_value(
+    gate: Gate, store: FlakyStore, seen: Seen
+) -> None:
+    def body() -> int:
+        store.away = True
+        return 42
+
+    assert gate.admit(claim(), body, failed) == Admitted(42)
+    assert seen.kinds == ["LeaseAcquired", "StoreFailed"]
+
+
+def test_an_error_of_the_store_in_a_body_is_the_bodys(gate: Gate) -> None:
+    def body() -> None:
+        raise StoreError("the body's own")
+
+    with pytest.raises(StoreError, match="the body's own"):
+        gate.admit(claim(), body, failed)
+
+
+def test_an_interrupted_request_leaves_no_lease_behind(gate: Gate, store: FlakyStore) -> None:
+    """A time limit may strike after the store has granted the lease and before we know it."""
+    granted = store.acquire
+
+    def interrupted(*args: object, **kwargs: object) -> None:
+        granted(*args, **kwargs)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    store.acquire = interrupted  # type: ignore[method-assign,assignment]
+    with pytest.raises(KeyboardInterrupt):
+        gate.admit(claim(), never, failed)
+
+    assert not store.look("k")
+
+
+def test_a_quiet_period_alone_takes_no_lease(gate: Gate, store: FlakyStore, seen: Seen) -> None:
+    lone = claim(ttl=0.0)
+
+    def body() -> None:
+        assert store.look("k").held is None
+        assert current_lease(None) is None
+
+    assert isinstance(gate.admit(lone, body, failed), Admitted)
+    assert isinstance(gate.admit(lone, never, failed), Cooling)
+    assert seen.kinds == ["CooldownStarted"]
+    assert [act for act in store.asked if act != "look"] == ["cool"]
+
+
+def test_a_quiet_period_alone_follows_a_failure_too_if_asked(gate: Gate, store: FlakyStore) -> None:
+    with pytest.raises(ZeroDivisionError):
+        gate.admit(claim(ttl=0.0), lambda: 1 / 0, failed)
+
+    assert store.look("k").cooling.left == 10  # type: ignore[union-attr]
