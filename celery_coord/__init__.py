@@ -1,9 +1,11 @@
 """celery_coord: exclusive tasks, quiet periods and one leader, for Celery.
 
-from celery_coord import ExclusiveTask
+For example:
 
-@app.task(base=ExclusiveTask, key=["cluster_id"], cooldown=60)
-def refresh_cluster_state(cluster_id, *, deep=False): ...
+    from celery_coord import ExclusiveTask
+
+    @app.task(base=ExclusiveTask, key=["cluster_id"], cooldown=60)
+    def refresh_cluster_state(cluster_id, *, deep=False): ...
 """
 
 from celery_coord import signals

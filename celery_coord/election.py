@@ -36,8 +36,8 @@ from collections.abc import Callable
 
 from celery_coord.clock import Clock
 from celery_coord.errors import StoreError
-from celery_coord.events import Event, LeaderDeposed, LeaderElected, LeaderResigned, StoreFailed
-from celery_coord.lease import Lease, Owner, Refusal
+from celery_coord.events import Event, LeaderDeposed, LeaderElected, LeaderObserved, LeaderResigned, StoreFailed
+from celery_coord.lease import Held, Lease, Owner, Refusal
 from celery_coord.renewal import RENEW_AFTER, RETRY_AFTER, Holding
 from celery_coord.stores import Store
 
@@ -116,8 +116,9 @@ class Election:
             timeout: how long to wait for that, in seconds; a lease that could not be given up ends by itself.
         """
         self._stop.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout)
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
 
     def round(self) -> float:
         """One round: renew, or ask for the leadership.
@@ -152,6 +153,9 @@ class Election:
             self._met = None
             self._notify(LeaderElected(self.name, answer.owner, answer.token))
             return self._ttl * RENEW_AFTER
+        if self._met is None or self._met.holder != answer.holder:
+            label = answer.label if isinstance(answer, Held) else ""
+            self._notify(LeaderObserved(self.name, answer.holder, label))
         self._met = answer
         return _LONGEST_OBSERVATION if answer.left is None else answer.left + _AFTER_EXPIRY
 
@@ -186,21 +190,17 @@ class Election:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            self._pause(self._round_or_pause())
+            try:
+                self._pause(self.round())
+            except Exception as error:  # noqa: BLE001  a candidate whose thread died would never lead again
+                self._notify(StoreFailed(f"campaigning for {self.name}", f"{type(error).__name__}: {error}"))
+                self._stop.wait(self._ttl * RETRY_AFTER)
         if self._term is not None:
             self._give_up(self._term)
         self._thread = None
 
-    def _round_or_pause(self) -> float:
-        """A round that outlives any surprise: a candidate whose thread died would never lead again."""
-        try:
-            return self.round()
-        except Exception as error:  # noqa: BLE001  whatever it is, unsure means no, and the next round may go well
-            self._notify(StoreFailed(f"campaigning for {self.name}", f"{type(error).__name__}: {error}"))
-            return self._ttl * RETRY_AFTER
-
     def _pause(self, seconds: float) -> None:
-        if self._term is not None or not isinstance(self._met, Refusal):
+        if self._met is None:
             self._stop.wait(seconds)
             return
         try:

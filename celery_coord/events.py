@@ -129,6 +129,15 @@ class LeaderElected:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaderObserved:
+    """Another process leads, and this one follows; told once for each leader that it meets."""
+
+    name: str
+    holder: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
 class LeaderResigned:
     """This process led, and gave it up."""
 
@@ -160,6 +169,7 @@ Event = (
     | TaskUnguarded
     | StoreFailed
     | LeaderElected
+    | LeaderObserved
     | LeaderResigned
     | LeaderDeposed
 )
@@ -176,6 +186,7 @@ _LINES: dict[type[Event], tuple[int, str]] = {
     TaskUnguarded: (logging.ERROR, "{task}[{task_id}] runs without a lease on {key}: the store is away"),
     StoreFailed: (logging.WARNING, "the store failed while {doing}: {error}"),
     LeaderElected: (logging.INFO, "{name}: elected, term {term}, as {owner}"),
+    LeaderObserved: (logging.INFO, "{name}: following {holder} ({label})"),
     LeaderResigned: (logging.INFO, "{name}: resigned term {term}"),
     LeaderDeposed: (logging.WARNING, "{name}: no longer leading term {term} ({why})"),
 }

@@ -191,6 +191,8 @@ class Gate:
         elif was_ours is False and not holding.known_lost and ending is not Ending.NEITHER:
             # After a retry or a replacement nobody lost anything: the next generation has taken over.
             self._notify(LeaseLost(lease.key, lease.owner, "gone"))
+        elif was_ours is None and holding.lost and not holding.known_lost:
+            self._notify(LeaseLost(lease.key, lease.owner, "unrenewed"))
 
     def _end(self, lease: Lease, cooldown: float) -> bool | None:
         """End a lease; None where the store does not answer: then the lease ends by itself, within its ttl."""

@@ -23,6 +23,9 @@ PASS_COOLDOWN = "coord_pass_cooldown"  # noqa: S105  a header
 DEFERRALS = "coord_deferrals"
 
 _LONGEST_DEFERRAL = 60.0
+#: For the store and the broker are often one server: a run that is sent again holds its slot for some five minutes
+#: rather than be lost with a message that was acknowledged early.
+_PATIENT = {"max_retries": 60, "interval_start": 0.2, "interval_step": 0.4, "interval_max": 5.0}
 _GENERATIONS_PER_NESTING = 1_000_000
 
 
@@ -118,7 +121,7 @@ class Run:
             retries=request.retries,
             headers={**(request.headers or {}), **(headers or {})},
         )
-        again.apply_async()
+        again.apply_async(retry=True, retry_policy=_PATIENT)
         self._coordination.notify(TaskDeferred(task.name, request.id, self._key, why, countdown))
         return Ignore(f"sent again: {why}")
 

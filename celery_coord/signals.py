@@ -36,6 +36,7 @@ task_duplicate = _signal(events.TaskDuplicate)
 task_unguarded = _signal(events.TaskUnguarded)
 store_failed = _signal(events.StoreFailed)
 leader_elected = _signal(events.LeaderElected)
+leader_observed = _signal(events.LeaderObserved)
 leader_resigned = _signal(events.LeaderResigned)
 leader_deposed = _signal(events.LeaderDeposed)
 
@@ -52,6 +53,7 @@ SIGNALS: dict[type[events.Event], Signal] = {
     events.TaskUnguarded: task_unguarded,
     events.StoreFailed: store_failed,
     events.LeaderElected: leader_elected,
+    events.LeaderObserved: leader_observed,
     events.LeaderResigned: leader_resigned,
     events.LeaderDeposed: leader_deposed,
 }

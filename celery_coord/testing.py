@@ -1,12 +1,14 @@
 """For tests, yours and ours: a clock that is moved by hand, the coordination of an app on it, and a real server.
 
-clock = FakeClock()
-use_memory(app, clock)
-refresh.apply((7,)); assert refresh.look(7).cooling
-clock.advance(60);   assert not refresh.look(7)
+For example:
 
-with LocalServer() as server:
-    app.conf.coord_url = server.url
+    clock = FakeClock()
+    use_memory(app, clock)
+    refresh.apply((7,)); assert refresh.look(7).cooling
+    clock.advance(60);   assert not refresh.look(7)
+
+    with LocalServer() as server:
+        app.conf.coord_url = server.url
 """
 
 from __future__ import annotations
@@ -124,6 +126,9 @@ class LocalServer:
                 self.stop()
                 raise RuntimeError(f"{self._binary} did not start on port {self.port}")
             time.sleep(0.01)
+        if self._process.poll() is not None:  # somebody else answered: the port was taken meanwhile
+            self.stop()
+            raise RuntimeError(f"{self._binary} ended, and port {self.port} is another's")
         return self
 
     def stop(self) -> None:

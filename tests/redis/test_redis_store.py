@@ -241,7 +241,7 @@ def test_a_server_that_is_too_old_is_told_with_what_is_needed(
 ) -> None:
     monkeypatch.setattr(store._client, "info", lambda section: {"redis_version": "5.0.14"})
 
-    with pytest.raises(ConfigurationError, match=r"too old: it says 5\.0, and Redis 6\.2 or Valkey is needed"):
+    with pytest.raises(ConfigurationError, match=r"too old: it is a Redis 5\.0, and Redis 6\.2 or Valkey is needed"):
         store.check()
 
 

@@ -9,7 +9,7 @@ from doubles import FlakyStore, Seen
 
 from celery_coord.election import Election
 from celery_coord.errors import StoreError
-from celery_coord.events import Event, LeaderDeposed, LeaderElected, LeaderResigned
+from celery_coord.events import Event, LeaderDeposed, LeaderElected, LeaderObserved, LeaderResigned
 from celery_coord.lease import Held
 from celery_coord.stores.memory import MemoryStore
 from celery_coord.testing import FakeClock
@@ -48,7 +48,9 @@ def test_of_two_that_campaign_one_leads_and_the_other_knows_whom_it_met(
     met = two.observe()
     assert isinstance(met, Held)
     assert met.token == one.term
-    assert seen.kinds == ["LeaderElected"]
+    assert seen.kinds == ["LeaderElected", "LeaderObserved"]
+    two.round()
+    assert len(seen.of(LeaderObserved)) == 1, "told once for each leader that it meets"
 
 
 def test_to_ask_whether_one_leads_costs_no_round_trip(one: Election, store: FlakyStore) -> None:

@@ -210,3 +210,15 @@ def test_a_quiet_period_alone_follows_a_failure_too_if_asked(gate: Gate, store: 
         gate.admit(claim(ttl=0.0), lambda: 1 / 0, failed)
 
     assert store.look("k").cooling.left == 10  # type: ignore[union-attr]
+
+
+def test_a_loss_is_told_also_where_the_store_is_away_at_the_end(
+    gate: Gate, store: FlakyStore, clock: FakeClock, seen: Seen
+) -> None:
+    def body() -> None:
+        store.away = True
+        clock.advance(31)
+
+    gate.admit(claim(), body, failed)
+
+    assert seen.kinds == ["LeaseAcquired", "StoreFailed", "LeaseLost"]

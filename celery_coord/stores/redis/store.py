@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from functools import wraps
+from functools import cached_property, wraps
 from typing import ParamSpec, TypeVar
 
 import redis
 import redis_lock
-from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError
+from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError, ResponseError
 
 from celery_coord.errors import ConfigurationError, StoreError
 from celery_coord.lease import Cooling, Held, Lease, Look, Owner, Refusal
@@ -132,14 +132,21 @@ class RedisStore:
     def lock(self, key: str, ttl: float, label: str) -> redis_lock.Lock:
         """See `celery_coord.stores.Store.lock`; python-redis-lock counts whole seconds."""
         owner = Owner.new(label.replace("/", "-").encode("ascii", "replace").decode())
-        return redis_lock.Lock(self._client, self._name(key), expire=math.ceil(ttl), id=str(owner), auto_renewal=True)
+        return redis_lock.Lock(self._patient, self._name(key), expire=math.ceil(ttl), id=str(owner), auto_renewal=True)
+
+    @cached_property
+    def _patient(self) -> redis.Redis:
+        """A client for who waits for a lock: that may take longer than an answer may."""
+        pool = self._client.connection_pool
+        options = {**pool.connection_kwargs, "socket_timeout": None}
+        return redis.Redis(connection_pool=redis.ConnectionPool(pool.connection_class, **options))
 
     def check(self) -> None:
         """See `celery_coord.stores.Store.check`."""
         version = self._version()
         if version < OLDEST:
             msg = (
-                f"coord_url names a server that is too old: it says {'.'.join(map(str, version))}, "
+                f"coord_url names a server that is too old: it is a Redis {'.'.join(map(str, version))}, "
                 f"and Redis {'.'.join(map(str, OLDEST))} or Valkey is needed"
             )
             raise ConfigurationError(msg)
@@ -154,11 +161,17 @@ class RedisStore:
                 "check its user and password, coord_url = 'redis://user:password@host:6379/0'"
             )
             raise ConfigurationError(msg) from None
+        except ResponseError as error:
+            if "unknown command" not in str(error).lower():
+                raise
+            return (5,)  # redis-py may greet with HELLO, which came with Redis 6
         return tuple(int(part) for part in re.findall(r"\d+", said)[:2])
 
     def close(self) -> None:
         """See `celery_coord.stores.Store.close`."""
         self._client.close()
+        if "_patient" in vars(self):
+            self._patient.close()
 
 
 def _held(key: str, holder: str, left: int, token: str, label: str) -> Held:

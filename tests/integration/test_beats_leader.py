@@ -1,0 +1,209 @@
+"""Of many beats one acts, and another takes over when it fails. Real beats, as processes, under real signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from coord_site import Site
+from local_processes import CeleryProcess, wait_until
+
+from celery_coord.testing import LocalServer
+
+pytestmark = pytest.mark.server
+
+TTL = 3.0
+SCHEDULE = {"often": {"task": "note", "schedule": 0.1, "args": ["tick"]}}
+
+
+@pytest.fixture
+def site(folder: Path) -> Iterator[Site]:
+    """A site without workers: what is sent stays in the queue, where it can be counted."""
+    with Site(folder, beat_schedule=SCHEDULE, coord_leader_ttl=TTL) as site:
+        yield site
+
+
+def senders(site: Site) -> list[int]:
+    """The process that sent each message, in order."""
+    messages = reversed(site.client.lrange("celery", 0, -1))
+    origins = [json.loads(message)["headers"]["origin"] for message in messages]
+    return [int(origin.partition("@")[0].removeprefix("gen")) for origin in origins]
+
+
+def wait_for_sends(site: Site, pid: int, *, more: int = 1, timeout: float = 30.0) -> None:
+    """Until a process has sent so many more."""
+    so_far = senders(site).count(pid)
+    wait_until(lambda: senders(site).count(pid) >= so_far + more, f"{pid} sends {more} more", timeout=timeout)
+
+
+def start_pair(site: Site) -> tuple[CeleryProcess, CeleryProcess]:
+    """A beat that leads, and one that follows and has begun to observe."""
+    leader = site.beat("leader")
+    site.wait_for_signal("leader_elected", pid=leader.pid)
+    follower = site.beat("follower")
+    follower.wait_for("beat: Starting")
+    wait_for_sends(site, leader.pid, more=8)
+    return leader, follower
+
+
+def seconds_to_take_over(site: Site, follower: CeleryProcess, end_the_leader: Callable[[], None]) -> float:
+    """From the leader's end to the follower's election, by the clock of this machine."""
+    ended_at = time.time()
+    end_the_leader()
+    return float(site.wait_for_signal("leader_elected", pid=follower.pid)["at"]) - ended_at
+
+
+def test_of_two_beats_one_acts(site: Site) -> None:
+    """`celery beat -S celery_coord.beat:LeaderScheduler`: of two beats one acts."""
+    leader, follower = start_pair(site)
+
+    wait_for_sends(site, leader.pid, more=5)
+
+    assert set(senders(site)) == {leader.pid}
+    assert not site.signals("leader_elected", pid=follower.pid)
+    leader.wait_for("beat: elected, term ")
+
+
+def test_a_follower_creates_no_schedule_file(site: Site) -> None:
+    """A follower loads nothing and writes nothing: the inner scheduler's file appears where the leader runs, alone."""
+    leader, follower = start_pair(site)
+
+    assert list(leader.folder.glob("celerybeat-schedule*"))
+    assert [path.name for path in follower.folder.iterdir()] == ["output.txt"]
+
+
+def test_another_beat_takes_over_after_a_crash(site: Site) -> None:
+    """16. Take-over within ttl + 1 s of a crash; and the new term's number is larger."""
+    leader, follower = start_pair(site)
+
+    taken = seconds_to_take_over(site, follower, lambda: leader.signal(signal.SIGKILL))
+    wait_for_sends(site, follower.pid, more=3)
+
+    assert taken <= TTL + 1
+    first, second = site.signals("leader_elected")
+    assert second["term"] > first["term"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_another_beat_takes_over_after_an_orderly_end(site: Site, number: signal.Signals) -> None:
+    """Take-over within a second of SIGTERM: the leader resigns, and wakes who observes."""
+    leader, follower = start_pair(site)
+
+    taken = seconds_to_take_over(site, follower, lambda: leader.signal(number))
+    wait_for_sends(site, follower.pid, more=3)
+
+    assert taken <= 1
+    assert site.wait_for_signal("leader_resigned", pid=leader.pid)
+    assert leader.wait() == 0
+
+
+def test_a_follower_that_ends_disturbs_nobody(site: Site) -> None:
+    """6. Only the owner's own lease is ever released: a follower's end does not end the leader's term."""
+    leader, follower = start_pair(site)
+
+    follower.signal(signal.SIGTERM)
+    follower.wait()
+    wait_for_sends(site, leader.pid, more=5)
+
+    assert [elected["pid"] for elected in site.signals("leader_elected")] == [leader.pid]
+    assert not site.signals("leader_deposed")
+
+
+def test_a_paused_leader_sends_nothing_after_its_term(site: Site) -> None:
+    """14. Two processes never both act inside their trust windows: a leader that was paused wakes up as a follower."""
+    leader, follower = start_pair(site)
+    wait_for_sends(site, leader.pid)  # so it is not in the middle of the next one
+
+    leader.signal(signal.SIGSTOP)
+    wait_for_sends(site, follower.pid, more=3)
+    sent_before = len(senders(site))
+    leader.signal(signal.SIGCONT)
+    site.wait_for_signal("leader_deposed", pid=leader.pid)
+    wait_for_sends(site, follower.pid, more=5)
+
+    assert set(senders(site)[sent_before:]) == {follower.pid}
+    assert not site.signals("leader_deposed", pid=follower.pid)
+    leader.wait_for("no longer leading term")
+
+
+def test_a_beat_that_was_paused_leads_again(site: Site) -> None:
+    """15. While one beat lives, each entry is sent (late, not never): one that lost its term can be elected anew."""
+    leader, follower = start_pair(site)
+    leader.signal(signal.SIGSTOP)
+    wait_for_sends(site, follower.pid)
+
+    leader.signal(signal.SIGCONT)
+    site.wait_for_signal("leader_deposed", pid=leader.pid)
+    follower.signal(signal.SIGTERM)
+
+    wait_for_sends(site, leader.pid, more=3)
+
+
+def test_a_leader_whose_lease_was_taken_stops(site: Site) -> None:
+    """14. Unsure means no: a leader that finds its lease gone stops, closes the inner scheduler, and observes."""
+    leader, _ = start_pair(site)
+
+    site.client.set("lock:{coord:leader:beat}", "somebody/0/else", px=600_000)
+    site.wait_for_signal("leader_deposed", pid=leader.pid, why="gone")
+    sent = len(wait_until_quiet(site))
+
+    assert site.client.get("lock:{coord:leader:beat}") == "somebody/0/else"
+    site.client.delete("lock:{coord:leader:beat}")
+    wait_until(lambda: len(senders(site)) > sent, "one of them acts again")
+
+
+def wait_until_quiet(site: Site) -> list[int]:
+    """Until several instants of the schedule have passed without a message; what was sent until then."""
+    seen, since = senders(site), time.monotonic()
+
+    def is_quiet() -> bool:
+        nonlocal seen, since
+        if len(now := senders(site)) > len(seen):
+            seen, since = now, time.monotonic()
+        return time.monotonic() - since > 1.0
+
+    wait_until(is_quiet, "nobody sends")
+    return seen
+
+
+def test_beats_that_workers_embed_elect_a_leader_too(site: Site) -> None:
+    """One leader for beat: of two `worker -B --scheduler celery_coord.beat:LeaderScheduler` one beat acts."""
+    embedded = ("-B", "--scheduler", "celery_coord.beat:LeaderScheduler", "-X", "celery")  # leaves the queue alone
+    workers = [site.worker("threads", *embedded) for _ in range(2)]
+    for worker in workers:
+        worker.wait_for(" ready.")
+        worker.wait_for("beat: Starting")
+
+    elected = site.wait_for_signal("leader_elected")
+    wait_for_sends(site, elected["pid"], more=8)
+    assert set(senders(site)) == {elected["pid"]}
+
+    os.kill(elected["pid"], signal.SIGKILL)
+    wait_until(lambda: len(site.signals("leader_elected")) == 2, "the other one takes over")
+    wait_for_sends(site, site.signals("leader_elected")[1]["pid"], more=2)
+
+
+def test_the_short_name_of_the_scheduler_works(folder: Path, server: LocalServer) -> None:
+    """`celery beat -S coord` is the same as `-S celery_coord.beat:LeaderScheduler`."""
+    with Site(folder, beat_schedule=SCHEDULE) as site:
+        beat = site.celery("beat", "-S", "coord", "--pidfile=", "-l", "INFO")
+
+        site.wait_for_signal("leader_elected", pid=beat.pid)
+        wait_for_sends(site, beat.pid, more=2)
+
+
+def test_a_beat_waits_for_its_store(folder: Path, server: LocalServer) -> None:
+    """14. Unsure means no; 15. late, not never: a beat starts while its store is away, and leads once it is there."""
+    store = LocalServer()
+    with Site(folder, beat_schedule=SCHEDULE, coord_leader_ttl=1, coord_url=store.url) as site:
+        beat = site.beat("beat")
+        beat.wait_for("the store failed while campaigning for beat")
+        assert senders(site) == []
+
+        with store:
+            wait_for_sends(site, beat.pid, more=2)
