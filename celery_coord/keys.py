@@ -61,6 +61,7 @@ class KeyMaker:
 
     def __init__(self, task: str, signature: inspect.Signature, spec: KeySpec, *, private: bool = False) -> None:
         self._signature = signature
+        self._plain = _plain_parameters(signature)
         self._private = private
         self._before, self._render, self._after = _compile(task, signature, spec)
 
@@ -75,12 +76,18 @@ class KeyMaker:
             TypeError: the arguments do not fit the task's signature.
             UnstableKey: an argument has no stable form.
         """
-        bound = self._signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        text = self._render(bound.arguments)
+        text = self._render(self._bound(tuple(args), kwargs))
         if self._private or len(text) > _LONGEST or not _PLAIN_KEY.fullmatch(text):
             text = "#" + hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).hexdigest()
         return f"{self._before}{text}{self._after}"
+
+    def _bound(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What the signature makes of the arguments; where each is given by position, without the cost of asking it."""
+        if self._plain is not None and len(args) == len(self._plain) and not kwargs:
+            return dict(zip(self._plain, args, strict=True))
+        bound = self._signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return bound.arguments
 
 
 def canonical(value: object) -> str:
@@ -100,11 +107,11 @@ def canonical(value: object) -> str:
     return _tagged(value)
 
 
-def _scalar(value: str | float | None) -> str:
+def _scalar(value: Any) -> str:
     if isinstance(value, str):
         plain = str.__str__(value)
         return plain if _PLAIN_WORD.fullmatch(plain) and plain not in _JSON_WORDS else json.dumps(plain)
-    return json.dumps(value)
+    return str(value) if type(value) is int else json.dumps(value)
 
 
 def _json_key(key: object) -> str:
@@ -252,6 +259,13 @@ def _refuse_single_name(task: str, signature: inspect.Signature, spec: str) -> N
     if not spec:
         msg = f"{task}: key is empty: write key=['cluster_id'], a template, or leave it out for all arguments"
         raise ConfigurationError(msg)
+
+
+def _plain_parameters(signature: inspect.Signature) -> tuple[str, ...] | None:
+    """The names of the arguments, where each of them may be given by position; else None."""
+    by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = signature.parameters.values()
+    return tuple(p.name for p in parameters) if all(p.kind in by_position for p in parameters) else None
 
 
 def _loose_keywords(signature: inspect.Signature) -> str | None:

@@ -94,7 +94,7 @@ class Cooldown:
         return 0.0 if self.on_failure is None else self._jittered(float(self.on_failure))  # type: ignore[arg-type]
 
     def _jittered(self, length: float) -> float:
-        return length * (1 + random.uniform(0, self.jitter))  # noqa: S311  not a secret
+        return length * (1 + random.uniform(0, self.jitter)) if self.jitter else length  # noqa: S311  not a secret
 
 
 def seconds(what: str, value: object, *, example: str, least: float = 0.0) -> float:

@@ -107,11 +107,13 @@ class Keeper:
         self._changed = threading.Condition(threading.RLock())
         self._thread: threading.Thread | None = None
         self._next_at = _NEVER
+        self._due_since_look = _NEVER
 
     def watch(self, holding: Holding) -> None:
         """Renew a lease from now on."""
         with self._changed:
             self._holdings[holding.lease.owner] = holding
+            self._due_since_look = min(self._due_since_look, holding.renew_at)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._keep, name="celery_coord-keeper", daemon=True)
                 self._thread.start()
@@ -166,6 +168,10 @@ class Keeper:
                 time.sleep(_PAUSE_AFTER_SURPRISE)
             with self._changed:
                 # Under the lock from here to the wait: what is watched meanwhile is seen, or wakes us.
-                self._next_at = min((holding.next_look for holding in self._holdings.values()), default=_NEVER)
+                # What was watched since the last look counts once, even if it is forgotten by now: so short bodies
+                # wake this thread once in a while, not each time.
+                looks = (holding.next_look for holding in self._holdings.values())
+                self._next_at = min(self._due_since_look, *looks, _NEVER)
+                self._due_since_look = _NEVER
                 pause = self._next_at - self._clock.monotonic()
                 self._changed.wait(None if pause == _NEVER else max(0.0, pause))

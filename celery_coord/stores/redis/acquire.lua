@@ -1,12 +1,12 @@
 -- acquire: grant the lease on a key, or say why not.
 --
 -- KEYS: lock cooldown lease
--- ARGV: owner run generation ttl_ms label heed_cooldown
--- returns {"leased", token}
+-- ARGV: owner ttl_ms label heed_cooldown
+-- returns token                                      it is granted
 --       | {"held", holder, left_ms, token, label}     token and label are empty for another library's lock
 --       | {"cooling", holder, left_ms}                left_ms is -1 where there is no end
 local lock, cooldown, lease = KEYS[1], KEYS[2], KEYS[3]
-local owner, run, generation, ttl_ms, label, heed_cooldown = unpack(ARGV)
+local owner, ttl_ms, label, heed_cooldown = unpack(ARGV)
 
 if heed_cooldown == "1" then
   local cooling = redis.call("PTTL", cooldown)
@@ -17,7 +17,9 @@ end
 
 local holder = redis.call("GET", lock)
 if holder and holder ~= owner then
-  local held_run, held_generation = string.match(holder, "^(.*)/(%d+)/[^/]+$")
+  local parts = "^(.*)/(%d+)/[^/]+$"
+  local run, generation = string.match(owner, parts)
+  local held_run, held_generation = string.match(holder, parts)
   if held_run ~= run or tonumber(held_generation) >= tonumber(generation) then
     local known = redis.call("HMGET", lease, "owner", "token", "label")
     if known[1] ~= holder then
@@ -27,19 +29,15 @@ if holder and holder ~= owner then
   end
 end
 
-local token
-if holder == owner then
-  token = redis.call("HGET", lease, "token")
-end
-if not token then
+local token = redis.call("HGET", lease, "token")
+if not token or holder ~= owner then
   -- The server's time is the floor: tokens grow also where the last one was lost (expiry, FLUSHALL, fail-over).
   local now = redis.call("TIME")
-  local last = tonumber(redis.call("HGET", lease, "token") or 0)
-  token = string.format("%.0f", math.max(last + 1, tonumber(now[1]) * 1000000 + tonumber(now[2])))
+  token = string.format("%.0f", math.max((token or 0) + 1, now[1] * 1000000 + now[2]))
 end
 
 redis.call("SET", lock, owner, "PX", ttl_ms)
 redis.call("HSET", lease, "owner", owner, "token", token, "label", label)
 -- Kept for a day past the lease: a clock that steps back by less than that cannot repeat a token.
-redis.call("PEXPIRE", lease, tonumber(ttl_ms) + 86400000)
-return {"leased", token}
+redis.call("PEXPIRE", lease, ttl_ms + 86400000)
+return token

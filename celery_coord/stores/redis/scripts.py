@@ -10,6 +10,8 @@ from typing import Any
 import redis
 from redis.exceptions import NoScriptError
 
+from celery_coord.stores.redis.lines import Lines
+
 #: One call of a script: its keys and its arguments.
 Call = tuple[Sequence[str], Sequence[str | int]]
 
@@ -25,12 +27,12 @@ class Script:
         self.source = files("celery_coord.stores.redis").joinpath(f"{name}.lua").read_text(encoding="utf-8")
         self._digest = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
-    def run(self, client: redis.Redis, keys: Sequence[str], *args: str | int) -> Any:
+    def run(self, lines: Lines, keys: Sequence[str], *args: str | int) -> Any:
         """Call it once; a server that does not know it yet learns it."""
         try:
-            return client.evalsha(self._digest, len(keys), *keys, *args)
+            return lines.ask("EVALSHA", self._digest, len(keys), *keys, *args)
         except NoScriptError:
-            return client.eval(self.source, len(keys), *keys, *args)
+            return lines.ask("EVAL", self.source, len(keys), *keys, *args)
 
     def run_many(self, client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
         """Call it many times in one round trip."""

@@ -15,13 +15,12 @@ if holder ~= owner then
   return "lost"
 end
 
-redis.call("DEL", lock)
+redis.call("DEL", lock, signal)
 redis.call("HSET", lease, "settled", owner)
 if cooldown_ms ~= "0" then
   redis.call("SET", cooldown, owner, "PX", cooldown_ms)
 end
 -- As python-redis-lock does it, to wake one of those who wait.
-redis.call("DEL", signal)
 redis.call("LPUSH", signal, 1)
 redis.call("PEXPIRE", signal, 1000)
 return "settled"

@@ -15,6 +15,7 @@ from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissi
 from celery_coord.errors import ConfigurationError, StoreError
 from celery_coord.lease import Cooling, Held, Lease, Look, Owner, Refusal
 from celery_coord.stores.redis.client import client_from
+from celery_coord.stores.redis.lines import Lines
 from celery_coord.stores.redis.scripts import Script
 
 #: The oldest server that is tested.
@@ -55,6 +56,7 @@ class RedisStore:
 
     def __init__(self, client: redis.Redis, *, namespace: str = "coord", longest_wait: float = 1.0) -> None:
         self._client = client
+        self._lines = Lines(client)
         self._namespace = namespace
         self._longest_wait = longest_wait
 
@@ -71,17 +73,15 @@ class RedisStore:
         """See `celery_coord.stores.Store.acquire`."""
         name, owner_id = self._name(key), str(owner)
         answer = _ACQUIRE.run(
-            self._client,
+            self._lines,
             (f"lock:{name}", f"coord-cooldown:{name}", f"coord-lease:{name}"),
             owner_id,
-            owner.run,
-            owner.generation,
             _ms(ttl),
             label,
             int(heed_cooldown),
         )
         match answer:
-            case ["leased", token]:
+            case str(token):
                 return Lease(key, owner_id, int(token), ttl)
             case ["cooling", holder, left]:
                 return Cooling(key, holder, _left(left))
@@ -100,24 +100,24 @@ class RedisStore:
         """See `celery_coord.stores.Store.settle`."""
         name = self._name(lease.key)
         keys = (f"lock:{name}", f"coord-cooldown:{name}", f"coord-lease:{name}", f"lock-signal:{name}")
-        return bool(_SETTLE.run(self._client, keys, lease.owner, _ms(cooldown)) == "settled")
+        return bool(_SETTLE.run(self._lines, keys, lease.owner, _ms(cooldown)) == "settled")
 
     @_answers
     def cool(self, key: str, owner: Owner, seconds: float) -> None:
         """See `celery_coord.stores.Store.cool`."""
-        self._client.set(f"coord-cooldown:{self._name(key)}", str(owner), px=_ms(seconds))
+        self._lines.ask("SET", f"coord-cooldown:{self._name(key)}", str(owner), "PX", _ms(seconds))
 
     @_answers
     def clear(self, key: str) -> bool:
         """See `celery_coord.stores.Store.clear`."""
-        return bool(self._client.delete(f"coord-cooldown:{self._name(key)}"))
+        return bool(self._lines.ask("DEL", f"coord-cooldown:{self._name(key)}"))
 
     @_answers
     def look(self, key: str) -> Look:
         """See `celery_coord.stores.Store.look`."""
         name = self._name(key)
         keys = (f"lock:{name}", f"coord-cooldown:{name}", f"coord-lease:{name}")
-        holder, left, token, label, cooled_by, cooling = _LOOK.run(self._client, keys)
+        holder, left, token, label, cooled_by, cooling = _LOOK.run(self._lines, keys)
         return Look(
             key,
             _held(key, holder, left, token, label) if holder else None,
@@ -127,7 +127,7 @@ class RedisStore:
     @_answers
     def wait(self, key: str, timeout: float) -> None:
         """See `celery_coord.stores.Store.wait`; wakes one waiter per settled lease."""
-        self._client.blpop([f"lock-signal:{self._name(key)}"], timeout=max(0.01, min(timeout, self._longest_wait)))
+        self._lines.ask("BLPOP", f"lock-signal:{self._name(key)}", max(0.01, min(timeout, self._longest_wait)))
 
     def lock(self, key: str, ttl: float, label: str) -> redis_lock.Lock:
         """See `celery_coord.stores.Store.lock`; python-redis-lock counts whole seconds."""
@@ -169,6 +169,7 @@ class RedisStore:
 
     def close(self) -> None:
         """See `celery_coord.stores.Store.close`."""
+        self._lines.close()
         self._client.close()
         if "_patient" in vars(self):
             self._patient.close()
