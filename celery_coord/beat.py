@@ -55,6 +55,7 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
         self._inner_class = self._find(self._coordination.settings.beat_scheduler)
         self._inner_kwargs = kwargs
         self._inner: Any = None
+        self._closed = False
         self._inner_term: int | None = None
         self._ticked_at = self._coordination.clock.monotonic()
         self._election: Election | None = (
@@ -82,7 +83,13 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
 
         Returns:
             Seconds to sleep.
+
+        Raises:
+            SystemExit: this beat was asked to end. Celery says so by an exception from a signal handler, which gets
+                lost where it strikes code that puts another one in its place; the loop must not go on then.
         """
+        if self._closed:
+            raise SystemExit
         if self._election is None:
             return _POLL
         self._ticked_at = self._coordination.clock.monotonic()
@@ -137,6 +144,7 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
 
     def close(self) -> None:
         """Celery's hook: called twice, the first time by a signal handler."""
+        self._closed = True
         self._close_inner()
         if self._election is not None:
             self._election.resign()

@@ -1,0 +1,150 @@
+"""The scheduler around another scheduler, tick by tick."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from celery import Celery
+from celery.beat import Scheduler
+
+from celery_coord.app import coordination
+from celery_coord.beat import LeaderScheduler, NotLeading
+from celery_coord.lease import Held, Owner
+from celery_coord.testing import FakeClock, use_memory
+
+
+class Inner(Scheduler):  # type: ignore[misc]
+    """Remembers what it was asked."""
+
+    made: list[Inner] = []  # noqa: RUF012
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.ticks, self.closed, self.sent = 0, 0, []
+        Inner.made.append(self)
+
+    def tick(self, *args: Any, **kwargs: Any) -> float:
+        self.ticks += 1
+        return 300.0
+
+    def apply_async(self, entry: Any, *args: Any, **kwargs: Any) -> None:
+        self.sent.append(entry.name)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Entry:
+    name = "nightly"
+
+
+@pytest.fixture
+def app(clock: FakeClock) -> Celery:
+    app = Celery("beats", broker="memory://", set_as_current=False)
+    app.conf.coord_beat_scheduler = "test_beat:Inner"
+    use_memory(app, clock)
+    Inner.made.clear()
+    return app
+
+
+@pytest.fixture
+def beat(app: Celery) -> Iterator[LeaderScheduler]:
+    scheduler = LeaderScheduler(app=app)
+    yield scheduler
+    scheduler.close()
+
+
+def until(condition: Callable[[], object], beat: LeaderScheduler) -> None:
+    for _ in range(100_000):
+        beat.tick()
+        if condition():
+            return
+    pytest.fail("it never came true")
+
+
+def another_leads(app: Celery) -> Owner:
+    other = Owner.new("beat")
+    coordination(app).store.acquire("leader:beat", other, 10, heed_cooldown=False, label="elsewhere")
+    return other
+
+
+def test_a_follower_loads_nothing_and_looks_again_soon(app: Celery, beat: LeaderScheduler) -> None:
+    another_leads(app)
+
+    until(lambda: isinstance(beat._election.observe(), Held), beat)  # type: ignore[union-attr]
+
+    assert Inner.made == []
+    assert beat.tick() <= 0.1
+    assert beat.schedule == {}
+    assert not beat.should_sync()
+
+
+def test_a_leader_runs_the_inner_scheduler_and_never_sleeps_for_long(beat: LeaderScheduler) -> None:
+    until(lambda: Inner.made, beat)
+
+    assert beat.tick() <= 1
+    assert Inner.made[0].ticks > 0
+    assert len(Inner.made) == 1
+
+
+def test_the_banner_begins_nothing(app: Celery) -> None:
+    lazy = LeaderScheduler(app=app, lazy=True)
+
+    lazy.tick()
+
+    assert "test_beat:Inner" in lazy.info
+    assert Inner.made == []
+    assert not coordination(app).store.look("leader:beat")
+
+
+def test_an_entry_that_comes_due_as_the_leadership_ends_is_left_to_the_next_leader(
+    beat: LeaderScheduler, clock: FakeClock
+) -> None:
+    until(lambda: Inner.made, beat)
+    [inner] = Inner.made
+    inner.apply_async(Entry())
+    clock.advance(9.6)  # past the trust window: the renewal did not come
+
+    with pytest.raises(NotLeading):
+        inner.apply_async(Entry())
+
+    assert inner.sent == ["nightly"]
+
+
+def test_a_deposed_leader_closes_the_inner_scheduler(app: Celery, beat: LeaderScheduler, clock: FakeClock) -> None:
+    until(lambda: Inner.made, beat)
+    store = coordination(app).store
+    store._guards["leader:beat"].held_until = 0.0  # type: ignore[attr-defined]
+    another_leads(app)
+
+    clock.advance(9.6)
+    until(lambda: Inner.made[0].closed, beat)
+
+    assert len(Inner.made) == 1
+
+
+def test_a_beat_that_was_asked_to_end_ends_though_the_exception_that_said_so_was_lost(
+    app: Celery, beat: LeaderScheduler
+) -> None:
+    until(lambda: Inner.made, beat)
+
+    beat.close()
+    beat.close()
+
+    assert Inner.made[0].closed == 1
+    assert not coordination(app).store.look("leader:beat")
+    with pytest.raises(SystemExit):
+        beat.tick()
+
+
+@pytest.mark.parametrize(
+    "name", ["nowhere:Scheduler", "celery.beat:Nothing", "json:dumps", "celery_coord.beat:LeaderScheduler"]
+)
+def test_an_inner_scheduler_that_cannot_be_is_refused_with_what_to_write(app: Celery, name: str) -> None:
+    app.conf.coord_beat_scheduler = name
+    use_memory(app)
+
+    with pytest.raises(SystemExit, match="write coord_beat_scheduler = 'celery.beat:PersistentScheduler'"):
+        LeaderScheduler(app=app, lazy=True)
