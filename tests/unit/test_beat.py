@@ -18,7 +18,7 @@ from celery_coord.testing import FakeClock, use_memory
 class Inner(Scheduler):  # type: ignore[misc]
     """Remembers what it was asked."""
 
-    made: list[Inner] = []  # noqa: RUF012
+    made: list[Inner] = []
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
