@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 # The oldest releases that pyproject.toml allows, tested together.
-LOWEST := celery==5.5.0 kombu==5.5.2 redis==4.5.2 python-redis-lock==4.0.0
+LOWEST := celery==5.5.0 kombu==5.5.2 redis==4.6.0 python-redis-lock==4.0.0
 
 .PHONY: help test test-lowest check lint types layers unit demo bench docs clean
 

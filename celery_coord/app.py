@@ -18,7 +18,8 @@ from celery_coord.election import Election
 from celery_coord.gate import Gate
 from celery_coord.renewal import Keeper
 from celery_coord.settings import Settings
-from celery_coord.stores import Store, open_store
+from celery_coord.stores import Store
+from celery_coord.stores.opening import open_store
 
 _ATTRIBUTE = "_celery_coord"
 _making = threading.Lock()

@@ -66,7 +66,7 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
     def _find(name: str) -> Any:
         try:
             found = symbol_by_name(name)
-        except (ImportError, AttributeError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001  a module may raise anything as it is imported
             refuse(
                 f"coord_beat_scheduler names {name!r}, which cannot be imported ({error}): "
                 "write coord_beat_scheduler = 'celery.beat:PersistentScheduler'"

@@ -37,6 +37,7 @@ from collections.abc import Callable
 from celery_coord.clock import Clock
 from celery_coord.errors import StoreError
 from celery_coord.events import Event, LeaderDeposed, LeaderElected, LeaderObserved, LeaderResigned, StoreFailed
+from celery_coord.keys import LEADER_PREFIX
 from celery_coord.lease import Held, Lease, Owner, Refusal
 from celery_coord.renewal import RENEW_AFTER, RETRY_AFTER, Holding
 from celery_coord.stores import Store
@@ -72,7 +73,7 @@ class Election:
         healthy: Callable[[], bool] = lambda: True,
     ) -> None:
         self.name = name
-        self._key = f"leader:{name}"
+        self._key = f"{LEADER_PREFIX}{name}"
         self._store = store
         self._clock = clock
         self._ttl = ttl
@@ -81,6 +82,7 @@ class Election:
         self._healthy = healthy
         self._term: Holding | None = None
         self._met: Refusal | None = None
+        self._answers = True
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -146,8 +148,8 @@ class Election:
                 self._key, Owner.new(self.name), self._ttl, heed_cooldown=False, label=self._label
             )
         except StoreError as error:
-            self._notify(StoreFailed(f"campaigning for {self.name}", str(error)))
-            return self._ttl * RETRY_AFTER
+            return self._away("campaigning for", error)
+        self._answers = True
         if isinstance(answer, Lease):
             self._term = Holding(answer, self._clock, asked_at=asked_at, max_hold=float("inf"))
             self._met = None
@@ -164,13 +166,20 @@ class Election:
         try:
             [still_ours] = self._store.renew([term.lease])
         except StoreError as error:
-            self._notify(StoreFailed(f"renewing the leadership of {self.name}", str(error)))
-            return self._ttl * RETRY_AFTER
+            return self._away("renewing the leadership of", error)
+        self._answers = True
         if not still_ours:
             self._depose(term, "gone")
             return 0.0
         term.renewed(asked_at)
         return self._ttl * RENEW_AFTER
+
+    def _away(self, doing: str, error: StoreError) -> float:
+        """The store does not answer: told once, until it does. Returns the seconds until the next try."""
+        if self._answers:
+            self._answers = False
+            self._notify(StoreFailed(f"{doing} {self.name}", str(error)))
+        return self._ttl * RETRY_AFTER
 
     def _depose(self, term: Holding, why: str) -> None:
         self._term = None
@@ -206,5 +215,4 @@ class Election:
         try:
             self._store.wait(self._key, min(seconds, _LONGEST_OBSERVATION))
         except StoreError as error:
-            self._notify(StoreFailed(f"observing {self.name}", str(error)))
-            self._stop.wait(min(seconds, self._ttl * RETRY_AFTER))
+            self._stop.wait(min(seconds, self._away("observing", error)))

@@ -152,18 +152,31 @@ class Gate:
     def _with_lease(
         self, claim: Claim, body: Callable[[], T], ending: Callable[[BaseException], Ending]
     ) -> Admitted[T] | Refusal | Unanswered:
-        holding = self._acquire(claim)
-        if not isinstance(holding, Holding):
-            return holding
+        over, outer = False, _current.get()
         try:
-            self._keeper.watch(holding)
-            self._notify(LeaseAcquired(claim.key, holding.lease.owner, holding.token))
-            value = _run_holding(holding, body)
-        except BaseException as error:
-            self._settle(holding, claim, ending(error))
-            raise
-        self._settle(holding, claim, Ending.WELL)
-        return Admitted(value)
+            holding = self._acquire(claim)
+            if not isinstance(holding, Holding):
+                over = True
+                return holding
+            try:
+                self._keeper.watch(holding)
+                self._notify(LeaseAcquired(claim.key, holding.lease.owner, holding.token))
+                _current.set(holding)
+                value = body()
+                _current.set(outer)
+            except BaseException as error:
+                _current.set(outer)
+                self._settle(holding, claim, ending(error))
+                over = True
+                raise
+            self._settle(holding, claim, Ending.WELL)
+            over = True
+            return Admitted(value)
+        finally:
+            _current.set(outer)
+            if not over:  # a time limit or a shutdown between two steps: the lease may be ours, and still be renewed
+                self._keeper.forget(str(claim.owner))
+                self._end(Lease(claim.key, str(claim.owner), 0, claim.ttl), 0.0)
 
     def _acquire(self, claim: Claim) -> Holding | Refusal | Unanswered:
         asked_at = self._clock.monotonic()
@@ -173,15 +186,12 @@ class Gate:
             )
         except StoreError as error:
             return Unanswered(error)
-        except BaseException:  # a time limit or a shutdown, in mid-request: the lease may be ours
-            self._end(Lease(claim.key, str(claim.owner), 0, claim.ttl), 0.0)
-            raise
         if isinstance(answer, Lease):
             return Holding(answer, self._clock, asked_at=asked_at, max_hold=claim.max_hold)
         return answer
 
     def _settle(self, holding: Holding, claim: Claim, ending: Ending) -> None:
-        self._keeper.forget(holding)
+        self._keeper.forget(holding.lease.owner)
         lease, cooldown = holding.lease, _length(claim.cooldown, ending)
         was_ours = self._end(lease, cooldown)
         if was_ours:
@@ -229,14 +239,6 @@ class Gate:
             self._notify(StoreFailed(f"cooling {claim.key}", str(error)))
         else:
             self._notify(CooldownStarted(claim.key, str(claim.owner), cooldown))
-
-
-def _run_holding(holding: Holding, body: Callable[[], T]) -> T:
-    outer = _current.set(holding)
-    try:
-        return body()
-    finally:
-        _current.reset(outer)
 
 
 def _length(cooldown: Cooldown | None, ending: Ending) -> float:

@@ -38,6 +38,9 @@ KeySpec = str | Iterable[str] | Callable[..., Any] | None
 #: Arguments of a call, positional and by name -> what changes in the key.
 Render = Callable[[Mapping[str, Any]], str]
 
+#: What the keys of elections begin with.
+LEADER_PREFIX = "leader:"
+
 _LONGEST = 160
 _DIGEST_BYTES = 16
 _PLAIN_KEY = re.compile(r"[\w.,:;=()\[\]\"@%+/-]*", re.ASCII)
@@ -201,6 +204,9 @@ def _from_template(task: str, signature: inspect.Signature, template: str) -> tu
     _known(task, signature, [field for _, field in pieces if field is not None])
     loose = _loose_keywords(signature)
     before = pieces[0][0]
+    if template.startswith(LEADER_PREFIX):
+        msg = f"{task}: key={template!r} begins with {LEADER_PREFIX!r}, which elections use: begin it with another word"
+        raise ConfigurationError(msg)
     pieces[0] = ("", pieces[0][1])
 
     def render(arguments: Mapping[str, Any]) -> str:
@@ -226,6 +232,9 @@ def _from_callable(task: str, signature: inspect.Signature, function: Callable[.
     except (TypeError, ValueError):
         msg = f"{task}: the signature of key={function!r} cannot be read: wrap it, key=lambda cluster_id: ..."
         raise ConfigurationError(msg) from None
+    if any(p.kind is p.POSITIONAL_ONLY for p in parameters):
+        msg = f"{task}: key={function!r} takes arguments by position only: give it the names of the task's arguments"
+        raise ConfigurationError(msg)
     names = _known(task, signature, [p.name for p in parameters if p.kind not in _VARIADIC and p.default is p.empty])
     greedy = any(p.kind is p.VAR_KEYWORD for p in parameters)
     loose = _loose_keywords(signature)

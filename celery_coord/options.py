@@ -28,6 +28,7 @@ from celery_coord.policy import (
 #: The options that this library adds to `@app.task`.
 OPTIONS = ("key", "exclusive", "cooldown", "on_drop", "private_arguments")
 
+_METHODS = ("key_of", "look", "clear_cooldown", "lock")
 #: How like one of ours an unknown option is that must be a typo: "keys" is, "api_key" is not.
 _MISSPELT = 0.8
 
@@ -99,6 +100,10 @@ def refuse_misspelt(cls: type[Task]) -> None:
     if isinstance(vars(cls).get("on_failure"), int | float):
         msg = f"{shown_name(cls)}: on_failure is Celery's hook: write cooldown=Cooldown(60, on_failure=10)"
         raise ConfigurationError(msg)
+    for name in _METHODS:
+        if name in vars(cls) and not callable(vars(cls)[name]):
+            msg = f"{shown_name(cls)}: {name!r} is a method of the task, not an option: give yours another name"
+            raise ConfigurationError(msg)
     for name in own:
         if any(name in vars(base) for base in cls.__mro__[1:]):
             continue

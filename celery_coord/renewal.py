@@ -104,31 +104,33 @@ class Keeper:
         self._clock = clock
         self._notify = notify
         self._holdings: dict[str, Holding] = {}
-        self._changed = threading.Condition(threading.RLock())
-        self._thread: threading.Thread | None = None
+        # A signal may raise anywhere in a worker's child. This lock is entered as it is, in one step: the Condition's
+        # own way in is Python, and an exception there would keep the lock taken for ever.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._keeps = False
         self._next_at = _NEVER
         self._due_since_look = _NEVER
 
     def watch(self, holding: Holding) -> None:
         """Renew a lease from now on."""
-        with self._changed:
+        with self._lock:
             self._holdings[holding.lease.owner] = holding
             self._due_since_look = min(self._due_since_look, holding.renew_at)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._keep, name="celery_coord-keeper", daemon=True)
-                self._thread.start()
+            if not self._keeps:  # the thread says so itself: a signal may have kept it from starting
+                threading.Thread(target=self._keep, name="celery_coord-keeper", daemon=True).start()
             elif holding.renew_at < self._next_at:
                 self._changed.notify()
 
-    def forget(self, holding: Holding) -> None:
-        """Renew a lease no more."""
-        with self._changed:
-            self._holdings.pop(holding.lease.owner, None)
+    def forget(self, owner: str) -> None:
+        """Renew the lease of an owner no more."""
+        with self._lock:
+            self._holdings.pop(owner, None)
 
     def round(self) -> None:
         """Renew what is due, and say what is lost."""
         now = self._clock.monotonic()
-        with self._changed:
+        with self._lock:
             held = list(self._holdings.values())
         for holding in held:
             if holding.lost:
@@ -153,20 +155,24 @@ class Keeper:
                 self._lose(holding, "gone")
 
     def _lose(self, holding: Holding, why: str) -> None:
-        with self._changed:
+        with self._lock:
             if self._holdings.pop(holding.lease.owner, None) is None:
                 return  # it was settled meanwhile: nobody lost anything
             holding.known_lost = True
         self._notify(LeaseLostEvent(holding.lease.key, holding.lease.owner, why))
 
     def _keep(self) -> None:
+        with self._lock:
+            if self._keeps:
+                return
+            self._keeps = True
         while True:
             try:
                 self.round()
             except Exception as error:  # noqa: BLE001  without a keeper every lease of the process would run out
                 self._notify(StoreFailed("renewing leases", f"{type(error).__name__}: {error}"))
                 time.sleep(_PAUSE_AFTER_SURPRISE)
-            with self._changed:
+            with self._lock:
                 # Under the lock from here to the wait: what is watched meanwhile is seen, or wakes us.
                 # What was watched since the last look counts once, even if it is forgotten by now: so short bodies
                 # wake this thread once in a while, not each time.

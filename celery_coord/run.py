@@ -50,7 +50,7 @@ class Run:
                 return value
             case Unanswered(error):
                 return self._unanswered(error, body)
-        if is_of_same_run(outcome, self._owner):
+        if is_of_same_run(outcome, self._owner) and not self._request.is_eager:  # nobody delivers that twice
             raise self._met_itself(outcome)
         return self._drop(outcome)
 
@@ -109,7 +109,7 @@ class Run:
         if self._settings.on_store_error == "fail" or self._request.is_eager:
             raise error
         deferrals = self._header(DEFERRALS) or 0
-        longest = min(_LONGEST_DEFERRAL, 2.0 ** (deferrals + 1))
+        longest = min(_LONGEST_DEFERRAL, 2.0 ** min(deferrals + 1, 10))
         raise self._again("store", random.uniform(longest / 2, longest), {DEFERRALS: deferrals + 1})  # noqa: S311
 
     def _again(self, why: str, countdown: float, headers: dict[str, Any] | None = None) -> Ignore:

@@ -7,8 +7,9 @@ Django's settings work as they do for Celery's own. (`app.add_defaults` would ov
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from celery_coord.errors import ConfigurationError
 from celery_coord.policy import (
@@ -155,7 +156,7 @@ SETTINGS: tuple[Setting, ...] = (
 class Settings:
     """The settings of one application, checked. Lengths of time are in seconds."""
 
-    url: str
+    url: str = field(repr=False)  # it may hold a password
     namespace: str
     lease_ttl: float
     leader_ttl: float
@@ -197,12 +198,21 @@ def _borrowed_url(conf: Any) -> str:
     """The Redis of the result backend, else of the broker."""
     for url in (conf.result_backend, conf.broker_url):
         if isinstance(url, str) and url.startswith(("redis://", "rediss://", "redis+socket://")) and ";" not in url:
-            return url
+            return _with_host(url)
     msg = (
         "there is no store: coord_url is not set, and neither the result backend nor the broker is a single Redis: "
         "write coord_url = 'redis://127.0.0.1:6379/0'"
     )
     raise ConfigurationError(msg)
+
+
+def _with_host(url: str) -> str:
+    """Celery takes a URL without a host for one of this machine."""
+    parts = urlsplit(url)
+    if parts.scheme == "redis+socket" or parts.hostname:
+        return url
+    credentials, at, port = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{credentials}{at}localhost{port}"))
 
 
 def _refuse_unknown(conf: Any) -> None:

@@ -4,7 +4,7 @@ The gate stands in ``__call__``, around the body alone. There its end comes befo
 anything is published, and nothing else covers every ending in which Python still runs.
 
 A run is what Celery's tracer calls. Any other call of a task, ``task(1)`` among them, is a plain function call: it
-takes no lease and heeds no quiet period.
+takes no lease and heeds no quiet period. So are the calls that ``task.map``, ``starmap`` and ``chunks`` make.
 """
 
 from __future__ import annotations
@@ -34,11 +34,13 @@ def _gated(call: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(call)
     def gated(self: CoordinatedTask, *args: Any, **kwargs: Any) -> Any:
         request = self.request_stack.top
-        if request is None or request.called_directly or hasattr(request, "coord_stage") or self.policy is None:
+        if request is None or request.called_directly or hasattr(request, "coord_stage") or self._coord_policy is None:
             return call(self, *args, **kwargs)
         request.coord_stage = "admitted"
-        return Run(self, self.policy, request, args, kwargs).admitted(partial(call, self, *args, **kwargs))
+        return Run(self, self._coord_policy, request, args, kwargs).admitted(partial(call, self, *args, **kwargs))
 
+    del gated.__wrapped__  # Celery's annotation "@__call__" unwraps what has one, and so would take the gate off
+    gated.is_gate = True  # type: ignore[attr-defined]
     return gated
 
 
@@ -90,8 +92,8 @@ class CoordinatedTask(Task):  # type: ignore[misc]  # Celery has no types
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "__call__" in vars(cls):  # also one that does not call super() must not open the gate
-            setattr(cls, "__call__", _gated(vars(cls)["__call__"]))  # noqa: B010  mypy has a method for a constant
+        if not getattr(cls.__call__, "is_gate", False):  # its own, or that of a base that stands before ours
+            setattr(cls, "__call__", _gated(cls.__call__))  # noqa: B010  mypy has a method for a constant
         refuse_misspelt(cls)
         cls._compiled(shown_name(cls))
 
@@ -99,6 +101,7 @@ class CoordinatedTask(Task):  # type: ignore[misc]  # Celery has no types
     def on_bound(cls, app: Any) -> None:
         """Celery's hook: options may have come from the setting ``task_annotations``."""
         super().on_bound(app)
+        refuse_misspelt(cls)
         if cls._compiled(shown_name(cls)) is not None:
             app.steps["worker"].add(worker.CheckStep)
         elif is_concrete(cls) and option(cls, "key") is not None:
@@ -110,14 +113,14 @@ class CoordinatedTask(Task):  # type: ignore[misc]  # Celery has no types
         return compile_policy(cls, name, needs_cooldown=cls._needs_cooldown)
 
     @property
-    def policy(self) -> Policy | None:
+    def _coord_policy(self) -> Policy | None:
         """What the task asks for; None where it is like any other."""
         try:
-            return self.__dict__["_policy"]  # type: ignore[no-any-return]
+            return self.__dict__["_coord_compiled"]  # type: ignore[no-any-return]
         except KeyError:
             self._get_app()  # binds it, with its annotations
-            self.__dict__["_policy"] = self._compiled(self.name)
-            return self.__dict__["_policy"]  # type: ignore[no-any-return]
+            self.__dict__["_coord_compiled"] = self._compiled(self.name)
+            return self.__dict__["_coord_compiled"]  # type: ignore[no-any-return]
 
     def key_of(self, *args: Any, **kwargs: Any) -> str:
         """The key of a call with these arguments.
@@ -182,10 +185,10 @@ class CoordinatedTask(Task):  # type: ignore[misc]  # Celery has no types
         return result
 
     def _own_policy(self) -> Policy:
-        if self.policy is None:
+        if self._coord_policy is None:
             msg = f"{self.name} is not coordinated: write exclusive=True or cooldown=60 on it"
             raise ConfigurationError(msg)
-        return self.policy
+        return self._coord_policy
 
     def _coordination(self) -> Coordination:
         return coordination(self._get_app())

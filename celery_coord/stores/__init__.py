@@ -11,14 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
-from celery_coord.clock import Clock
-from celery_coord.errors import ConfigurationError
 from celery_coord.lease import Lease, Look, Owner, Refusal
-
-#: What may stand before ``://`` in ``coord_url``.
-SCHEMES = ("redis", "rediss", "redis+socket", "unix", "memory")
 
 
 class Store(Protocol):
@@ -46,12 +40,13 @@ class Store(Protocol):
     def settle(self, lease: Lease, *, cooldown: float = 0.0) -> bool:
         """End a lease and begin a quiet period of so many seconds in the same atomic step; those who wait are woken.
 
-        Idempotent. Returns False, and does nothing, where the lease is no longer its owner's.
+        A quiet period that lasts longer stays. Idempotent. Returns False, and does nothing, where the lease is no
+        longer its owner's.
         """
         ...
 
     def cool(self, key: str, owner: Owner, seconds: float) -> None:
-        """Begin a quiet period without a lease."""
+        """Begin a quiet period without a lease; one that lasts longer stays."""
         ...
 
     def clear(self, key: str) -> bool:
@@ -86,59 +81,3 @@ class Store(Protocol):
     def close(self) -> None:
         """Let go of connections."""
         ...
-
-
-def open_store(url: str, *, namespace: str, timeout: float, clock: Clock) -> Store:
-    """The store that a URL names; nothing is sent to it yet.
-
-    Args:
-        url: as in the setting ``coord_url``.
-        namespace: keeps applications that share a server apart.
-        timeout: how long one answer may take, in seconds.
-        clock: the time of a store in memory.
-
-    Raises:
-        ConfigurationError: the URL is malformed or of an unknown scheme. The message does not repeat a password.
-    """
-    scheme = _scheme(url)
-    if scheme == "memory":
-        from celery_coord.stores.memory import MemoryStore  # noqa: PLC0415  a store is imported when it is used
-
-        return MemoryStore(clock)
-    from celery_coord.stores.redis import RedisStore  # noqa: PLC0415  likewise
-
-    return RedisStore.from_url(url, namespace=namespace, timeout=timeout)
-
-
-def masked(url: str) -> str:
-    """A URL that can be shown: without user, password and query."""
-    scheme, separator, rest = url.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2].partition('?')[0]}" if separator else "(no scheme)"
-
-
-def _scheme(url: str) -> str:
-    scheme, separator, _ = url.partition("://")
-    example = "write coord_url = 'redis://127.0.0.1:6379/0'"
-    if not separator:
-        msg = f"coord_url is malformed, it has no scheme: {example}"
-        raise ConfigurationError(msg)
-    if scheme not in SCHEMES:
-        msg = f"coord_url has the unknown scheme {scheme!r} (known: {', '.join(SCHEMES)}): {example}"
-        raise ConfigurationError(msg)
-    if scheme in ("redis", "rediss"):
-        _check_address(url, example)
-    return scheme
-
-
-def _check_address(url: str, example: str) -> None:
-    try:
-        parts = urlsplit(url)
-        database = parts.path.strip("/")
-        sound = (
-            bool(parts.hostname) and (parts.port is None or parts.port > 0) and (not database or database.isdecimal())
-        )
-    except ValueError:
-        sound = False
-    if not sound:
-        msg = f"coord_url is malformed: {masked(url)} is not scheme://[user:password@]host[:port][/database]: {example}"
-        raise ConfigurationError(msg)

@@ -91,8 +91,9 @@ class MemoryStore:
 
     def _cool(self, key: str, owner: str, seconds: float) -> None:
         guard = self._guards.setdefault(key, _Guard())
-        guard.cooled_by = owner
-        guard.cool_until = self._clock.monotonic() + seconds
+        until = self._clock.monotonic() + seconds
+        if until >= guard.cool_until:  # one that lasts longer stays
+            guard.cooled_by, guard.cool_until = owner, until
 
     def clear(self, key: str) -> bool:
         """See `celery_coord.stores.Store.clear`."""

@@ -177,6 +177,20 @@ def test_a_quiet_period_ends_by_itself(under_test: UnderTest) -> None:
     assert acquire(store)
 
 
+def test_a_quiet_period_that_lasts_longer_stays(store: Store) -> None:
+    owner = Owner.new("run")
+    store.cool("k", owner, 600)
+    store.cool("k", Owner.new("other"), 60)
+    store.settle(acquire(store, heed_cooldown=False), cooldown=60)
+
+    cooling = store.look("k").cooling
+
+    assert cooling is not None
+    assert cooling.holder == str(owner)
+    assert cooling.left is not None
+    assert cooling.left > 60
+
+
 def test_a_quiet_period_can_be_cleared_and_begun_without_a_lease(store: Store) -> None:
     owner = Owner.new("run")
     store.cool("k", owner, 60)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from celery_coord.stores import Store, open_store
+from celery_coord.stores import Store
 from celery_coord.stores.memory import MemoryStore
+from celery_coord.stores.opening import open_store
 from celery_coord.stores.redis import RedisStore
 from celery_coord.testing import FakeClock
 

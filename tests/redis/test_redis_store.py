@@ -14,7 +14,8 @@ import redis_lock
 from celery_coord import ConfigurationError, StoreError
 from celery_coord.clock import SystemClock
 from celery_coord.lease import Held, Lease, Owner
-from celery_coord.stores import Store, open_store
+from celery_coord.stores import Store
+from celery_coord.stores.opening import open_store
 from celery_coord.stores.redis.store import RedisStore
 from celery_coord.testing import LocalServer
 
@@ -179,6 +180,52 @@ def test_what_a_lease_leaves_behind_ends_by_itself(store: RedisStore, client: re
     assert all(client.pttl(key) > 0 for key in keys)
 
 
+def test_a_lease_that_is_renewed_keeps_what_is_known_of_it(store: RedisStore, client: redis.Redis) -> None:
+    lease = acquire(store)
+    client.pexpire("coord-lease:{coord:k}", 5_000)
+
+    store.renew([lease])
+    assert client.pttl("coord-lease:{coord:k}") > 86_000_000
+    client.delete("coord-lease:{coord:k}")
+    store.settle(lease)
+    assert 0 < client.pttl("coord-lease:{coord:k}") <= 86_400_000
+
+
+def test_a_key_of_the_wrong_kind_does_not_spoil_the_renewal_of_the_others(
+    store: RedisStore, client: redis.Redis
+) -> None:
+    leases = [store.acquire(key, Owner.new("run"), TTL, heed_cooldown=True) for key in ("one", "two")]
+    client.delete("lock:{coord:one}")
+    client.rpush("lock:{coord:one}", "what?")
+
+    assert store.renew(leases) == [False, True]  # type: ignore[arg-type]
+
+
+def test_a_hundred_callers_at_once_leave_a_connection_to_the_keeper(redis_url: str) -> None:
+    store = open_at(redis_url)
+    barrier = threading.Barrier(150)
+    failed: list[Exception] = []
+
+    def look() -> None:
+        barrier.wait()
+        try:
+            store.look("k")
+        except StoreError as error:
+            failed.append(error)
+
+    with redis.Redis.from_url(redis_url) as admin:
+        admin.execute_command("CLIENT", "PAUSE", 500, "ALL")
+    threads = [threading.Thread(target=look) for _ in range(150)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert failed == []
+    assert store.renew([acquire(store)]) == [True]
+    store.close()
+
+
 def test_namespaces_keep_applications_apart(redis_url: str) -> None:
     stores = [open_store(redis_url, namespace=name, timeout=5, clock=SystemClock()) for name in ("shop", "blog")]
 
@@ -256,7 +303,7 @@ def test_a_unix_socket_is_reached_in_both_spellings(url: str, tmp_path: object) 
         store.close()
 
 
-@pytest.mark.parametrize("name", ["acquire", "renew", "settle", "look"])
+@pytest.mark.parametrize("name", ["acquire", "renew", "settle", "cool", "look"])
 def test_a_scripts_header_is_what_its_body_uses(name: str) -> None:
     source = files("celery_coord.stores.redis").joinpath(f"{name}.lua").read_text()
     header, body = "", ""

@@ -210,6 +210,8 @@ BAD_SPECS: list[tuple[Any, str]] = [
     ("x:{cluster:>3}", "give key a callable"),
     ("x:{}", "give key a callable"),
     ("x:{cluster", "is not a template"),
+    ("leader:{cluster}", "which elections use"),
+    (lambda cluster, /: cluster, "by position only"),
     (7, r"write key=\['cluster_id'\]"),
     ([], r"write key=\['cluster_id'\]"),
     ([7], r"write key=\['cluster_id'\]"),

@@ -154,7 +154,7 @@ def test_a_hung_body_does_not_keep_its_key_for_ever(
 def test_a_lease_that_was_forgotten_is_never_renewed(store: FlakyStore, keeper: Keeper, clock: FakeClock) -> None:
     holding = hold(store, keeper)
 
-    keeper.forget(holding)
+    keeper.forget(holding.lease.owner)
     clock.advance(TTL / 3)
     keeper.round()
 
@@ -168,7 +168,7 @@ def test_a_lease_that_was_settled_while_it_was_renewed_is_not_called_lost(
     renew = store.renew
 
     def settled_meanwhile(leases: list[Lease]) -> list[bool]:
-        keeper.forget(holding)
+        keeper.forget(holding.lease.owner)
         store.settle(holding.lease)
         return renew(leases)
 

@@ -70,6 +70,23 @@ def test_without_a_url_the_result_backend_serves_else_the_broker() -> None:
     assert of(coord_url="memory://", result_backend=REDIS).url == "memory://"
 
 
+@pytest.mark.parametrize(
+    ("borrowed", "meant"),
+    [
+        ("redis://", "redis://localhost"),
+        ("redis:///1", "redis://localhost/1"),
+        ("redis://:pw@/1", "redis://:pw@localhost/1"),
+        ("redis://:7000/1", "redis://localhost:7000/1"),
+    ],
+)
+def test_a_borrowed_url_without_a_host_is_this_machine_as_it_is_for_celery(borrowed: str, meant: str) -> None:
+    assert of(broker_url=borrowed).url == meant
+
+
+def test_settings_can_be_shown_without_showing_a_password() -> None:
+    assert "hunter2" not in repr(of(coord_url="redis://:hunter2@localhost/0"))
+
+
 @pytest.mark.parametrize("broker", ["memory://", "amqp://", "sentinel://a:1", "redis://a;redis://b"])
 def test_without_any_redis_the_app_says_what_to_write(broker: str) -> None:
     with pytest.raises(ConfigurationError, match="there is no store: .* write coord_url = 'redis://127.0.0.1:6379/0'"):
@@ -119,6 +136,11 @@ def test_a_misspelt_setting_is_refused_with_the_one_that_was_meant() -> None:
         "redis://user:hunter2@localhost/db",
         "redis://user:hunter2@/0",
         "redis://:hun/ter2@localhost:6379",
+        "redis://user:12#hunter2@localhost:6379/0",
+        "redis://:hunter2@localhost/0?sokcet_timeout=3",
+        "rediss://:hunter2@localhost/0?ssl_cert_reqs=perhaps",
+        "unix://",
+        "redis+socket://",
     ],
 )
 def test_a_malformed_url_is_refused_without_repeating_its_password(url: str) -> None:

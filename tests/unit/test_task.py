@@ -194,7 +194,10 @@ def test_a_base_with_a_call_of_its_own_does_not_open_the_gate(app: Celery) -> No
     class Mixed(ExclusiveTask, Mixin):
         abstract = True
 
-    for base in (WithContext, Mixed):
+    class Around(Mixin, ExclusiveTask):
+        abstract = True
+
+    for base in (WithContext, Mixed, Around):
 
         @app.task(base=base, name=base.__name__)
         def work(n: int) -> int:
@@ -203,7 +206,40 @@ def test_a_base_with_a_call_of_its_own_does_not_open_the_gate(app: Celery) -> No
         assert work.delay(1).get() > 0
         hold(app, work.key_of(1))
         assert work.delay(1).state == states.REVOKED
-    assert entered == ["mine", "mixin"]
+    assert entered == ["mine", "mixin", "mixin"]
+
+
+def test_an_annotation_around_the_call_does_not_open_the_gate(app: Celery) -> None:
+    def around(call: Any) -> Any:
+        return lambda self, *args, **kwargs: call(self, *args, **kwargs)
+
+    app.conf.task_annotations = {"*": {"@__call__": around}}
+
+    @app.task(base=ExclusiveTask)
+    def work(n: int) -> None: ...
+
+    assert work.delay(1).state == states.SUCCESS
+    hold(app, work.key_of(1))
+    assert work.delay(1).state == states.REVOKED
+
+
+def test_a_misspelt_annotation_is_refused_when_the_app_is_finalized(app: Celery) -> None:
+    app.conf.task_annotations = {"annotated": {"exclusive": True, "cooldwn": 60}}
+
+    @app.task(base=CoordinatedTask, name="annotated")
+    def work(n: int) -> None: ...
+
+    with pytest.raises(ConfigurationError, match="did you mean 'cooldown'"):
+        app.finalize()
+
+
+def test_an_eager_run_that_meets_itself_is_dropped_and_not_sent_again(app: Celery) -> None:
+    @app.task(base=ExclusiveTask)
+    def work(n: int) -> None: ...
+
+    hold(app, work.key_of(1), run="same-id")
+
+    assert work.apply_async((1,), task_id="same-id").state == states.REVOKED
 
 
 def test_as_task_cls_of_an_app_it_leaves_tasks_without_options_alone() -> None:
@@ -383,6 +419,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"cooldown": 0}, "write cooldown=60"),
     ({"cooldown": "60"}, "write cooldown=60"),
     ({"exclusive": "yes"}, "write exclusive=True"),
+    ({"lock": True}, "'lock' is a method of the task"),
     ({"on_drop": "ignore"}, "on_drop is one of 'revoke', 'return'"),
 ]
 

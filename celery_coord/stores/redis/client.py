@@ -10,13 +10,15 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError, TimeoutError as RedisTimeoutError
+from redis.exceptions import ConnectionError as RedisConnectionError, RedisError, TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from celery_coord.errors import ConfigurationError
 
 #: Scripts are idempotent for their owner, so an answer that got lost may be asked for again, once.
 _RETRIES = 1
+#: redis-py 8 bounds a pool by 100; a worker with more threads would leave no connection to the keeper.
+_NO_BOUND = 2**31
 
 
 def client_from(url: str, *, timeout: float) -> redis.Redis:
@@ -34,14 +36,21 @@ def client_from(url: str, *, timeout: float) -> redis.Redis:
         "encoding_errors": "replace",
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
+        "max_connections": _NO_BOUND,
         "retry": Retry(NoBackoff(), _RETRIES),
         "retry_on_error": [RedisConnectionError, RedisTimeoutError],
     }
     try:
-        return redis.Redis.from_url(_for_redis_py(url), **options)
-    except (ValueError, TypeError) as error:
-        msg = f"coord_url is not one that redis-py takes ({type(error).__name__}): write coord_url = 'redis://127.0.0.1:6379/0'"
+        client = redis.Redis.from_url(_for_redis_py(url), **options)
+        pool = client.connection_pool
+        pool.connection_class(**pool.connection_kwargs)  # connects to nothing, and refuses what it does not know
+    except (ValueError, TypeError, RedisError) as error:
+        msg = (
+            f"coord_url has an option that redis-py does not take ({type(error).__name__}): "
+            "write coord_url = 'redis://127.0.0.1:6379/0'"
+        )
         raise ConfigurationError(msg) from None
+    return client
 
 
 def _for_redis_py(url: str) -> str:

@@ -35,15 +35,15 @@ class Script:
             return lines.ask("EVAL", self.source, len(keys), *keys, *args)
 
     def run_many(self, client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
-        """Call it many times in one round trip."""
-        try:
-            return self._pipelined(client, calls)
-        except NoScriptError:
+        """Call it many times in one round trip; an answer may be an error, which is that call's alone."""
+        answers = self._pipelined(client, calls)
+        if any(isinstance(answer, NoScriptError) for answer in answers):
             client.script_load(self.source)
-            return self._pipelined(client, calls)
+            answers = self._pipelined(client, calls)
+        return answers
 
     def _pipelined(self, client: redis.Redis, calls: Sequence[Call]) -> list[Any]:
         with client.pipeline(transaction=False) as pipeline:
             for keys, args in calls:
                 pipeline.evalsha(self._digest, len(keys), *keys, *args)
-            return pipeline.execute()
+            return pipeline.execute(raise_on_error=False)

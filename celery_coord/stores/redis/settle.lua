@@ -17,8 +17,13 @@ end
 
 redis.call("DEL", lock, signal)
 redis.call("HSET", lease, "settled", owner)
+redis.call("PEXPIRE", lease, 86400000)
 if cooldown_ms ~= "0" then
-  redis.call("SET", cooldown, owner, "PX", cooldown_ms)
+  -- One that lasts longer stays.
+  local left = redis.call("PTTL", cooldown)
+  if left ~= -1 and left <= tonumber(cooldown_ms) then
+    redis.call("SET", cooldown, owner, "PX", cooldown_ms)
+  end
 end
 -- As python-redis-lock does it, to wake one of those who wait.
 redis.call("LPUSH", signal, 1)

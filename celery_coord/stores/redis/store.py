@@ -16,7 +16,7 @@ from celery_coord.errors import ConfigurationError, StoreError
 from celery_coord.lease import Cooling, Held, Lease, Look, Owner, Refusal
 from celery_coord.stores.redis.client import client_from
 from celery_coord.stores.redis.lines import Lines
-from celery_coord.stores.redis.scripts import Script
+from celery_coord.stores.redis.scripts import Call, Script
 
 #: The oldest server that is tested.
 OLDEST = (6, 2)
@@ -27,6 +27,7 @@ _T = TypeVar("_T")
 _ACQUIRE = Script("acquire")
 _RENEW = Script("renew")
 _SETTLE = Script("settle")
+_COOL = Script("cool")
 _LOOK = Script("look")
 
 _NO_END = -1
@@ -92,7 +93,10 @@ class RedisStore:
     @_answers
     def renew(self, leases: Sequence[Lease]) -> list[bool]:
         """See `celery_coord.stores.Store.renew`."""
-        calls = [((f"lock:{self._name(lease.key)}",), (lease.owner, _ms(lease.ttl))) for lease in leases]
+        calls: list[Call] = []
+        for lease in leases:
+            name = self._name(lease.key)
+            calls.append(((f"lock:{name}", f"coord-lease:{name}"), (lease.owner, _ms(lease.ttl))))
         return [answer == "renewed" for answer in _RENEW.run_many(self._client, calls)]
 
     @_answers
@@ -105,7 +109,7 @@ class RedisStore:
     @_answers
     def cool(self, key: str, owner: Owner, seconds: float) -> None:
         """See `celery_coord.stores.Store.cool`."""
-        self._lines.ask("SET", f"coord-cooldown:{self._name(key)}", str(owner), "PX", _ms(seconds))
+        _COOL.run(self._lines, (f"coord-cooldown:{self._name(key)}",), str(owner), _ms(seconds))
 
     @_answers
     def clear(self, key: str) -> bool:
@@ -138,7 +142,7 @@ class RedisStore:
     def _patient(self) -> redis.Redis:
         """A client for who waits for a lock: that may take longer than an answer may."""
         pool = self._client.connection_pool
-        options = {**pool.connection_kwargs, "socket_timeout": None}
+        options = {**pool.connection_kwargs, "socket_timeout": None, "socket_keepalive": True}
         return redis.Redis(connection_pool=redis.ConnectionPool(pool.connection_class, **options))
 
     def check(self) -> None:
@@ -154,8 +158,11 @@ class RedisStore:
     @_answers
     def _version(self) -> tuple[int, ...]:
         try:
+            self._client.ping()
             said = str(self._client.info("server").get("redis_version", ""))
-        except (AuthenticationError, AuthorizationError, NoPermissionError) as error:
+        except NoPermissionError:
+            return OLDEST  # an account may be kept from asking; what it may do is found when it does it
+        except (AuthenticationError, AuthorizationError) as error:
             msg = (
                 f"coord_url names a server that refuses us ({type(error).__name__}): "
                 "check its user and password, coord_url = 'redis://user:password@host:6379/0'"
