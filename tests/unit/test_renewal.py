@@ -9,6 +9,7 @@ import pytest
 from doubles import FlakyStore, Seen
 
 from celery_coord import LeaseLost
+from celery_coord.clock import SystemClock
 from celery_coord.events import LeaseLost as Lost, StoreFailed
 from celery_coord.lease import Lease, Owner
 from celery_coord.renewal import Holding, Keeper
@@ -204,3 +205,21 @@ def test_the_keepers_thread_outlives_a_surprise_and_wakes_for_a_shorter_lease(se
 
     assert renewed.wait(30)
     assert "RuntimeError: surprise" in str(seen.of(StoreFailed)[0])
+
+
+def test_short_bodies_do_not_wake_the_keeper_one_by_one(store: FlakyStore, seen: Seen) -> None:
+    rounds: list[None] = []
+
+    class CountingKeeper(Keeper):
+        def round(self) -> None:
+            rounds.append(None)
+            super().round()
+
+    keeper = CountingKeeper(store, SystemClock(), seen)
+    for number in range(20):
+        holding = Holding(Lease("k", str(number), 1, TTL), SystemClock(), asked_at=time.monotonic(), max_hold=3600.0)
+        keeper.watch(holding)
+        keeper.forget(holding.lease.owner)
+        time.sleep(0.005)  # the keeper's turn, if it was woken
+
+    assert len(rounds) < 10

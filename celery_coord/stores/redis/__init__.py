@@ -3,9 +3,9 @@
 What is in the server, for a key K in the namespace NS; the braces are a hash tag, so that all of it lives in one slot:
 
     lock:{NS:K}             string, the owner      the lease; python-redis-lock's key, so both exclude each other
-    lock-signal:{NS:K}      list                   wakes one of those who wait, as python-redis-lock does
+    lock-signal:{NS:K}      list, the owner        wakes one of those who wait, as python-redis-lock does
     coord-cooldown:{NS:K}   string, the owner      the quiet period
-    coord-lease:{NS:K}      hash                   owner, token, label of the newest lease; who settled last
+    coord-lease:{NS:K}      string                 token, owner and label of the newest lease, a line each
 
 One act is one script is one round trip. Time is the server's.
 """

@@ -3,8 +3,9 @@
 -- KEYS: lock cooldown lease
 -- ARGV: owner ttl_ms label heed_cooldown
 -- returns token                                      it is granted
---       | {"held", holder, left_ms, token, label}     token and label are empty for another library's lock
---       | {"cooling", holder, left_ms}                left_ms is -1 where there is no end
+--       | {"held", holder, left_ms, known}           known: the record of the newest lease; the holder's, unless
+--                                                    another library took the lock
+--       | {"cooling", holder, left_ms}               left_ms is -1 where there is no end
 local lock, cooldown, lease = KEYS[1], KEYS[2], KEYS[3]
 local owner, ttl_ms, label, heed_cooldown = unpack(ARGV)
 
@@ -15,21 +16,17 @@ if heed_cooldown == "1" then
   end
 end
 
-local holder = redis.call("GET", lock)
+local holder, known = redis.call("GET", lock), redis.call("GET", lease)
 if holder and holder ~= owner then
   local parts = "^(.*)/(%d+)/[^/]+$"
   local run, generation = string.match(owner, parts)
   local held_run, held_generation = string.match(holder, parts)
   if held_run ~= run or tonumber(held_generation) >= tonumber(generation) then
-    local known = redis.call("HMGET", lease, "owner", "token", "label")
-    if known[1] ~= holder then
-      known = {false, "", ""}
-    end
-    return {"held", holder, redis.call("PTTL", lock), known[2], known[3]}
+    return {"held", holder, redis.call("PTTL", lock), known or ""}
   end
 end
 
-local token = redis.call("HGET", lease, "token")
+local token = known and string.match(known, "^%d+")
 if not token or holder ~= owner then
   -- The server's time is the floor: tokens grow also where the last one was lost (expiry, FLUSHALL, fail-over).
   local now = redis.call("TIME")
@@ -37,7 +34,6 @@ if not token or holder ~= owner then
 end
 
 redis.call("SET", lock, owner, "PX", ttl_ms)
-redis.call("HSET", lease, "owner", owner, "token", token, "label", label)
 -- Kept for a day past the lease: a clock that steps back by less than that cannot repeat a token.
-redis.call("PEXPIRE", lease, ttl_ms + 86400000)
+redis.call("SET", lease, token .. "\n" .. owner .. "\n" .. label, "PX", ttl_ms + 86400000)
 return token

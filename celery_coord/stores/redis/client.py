@@ -10,13 +10,11 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError, RedisError, TimeoutError as RedisTimeoutError
+from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from celery_coord.errors import ConfigurationError
 
-#: Scripts are idempotent for their owner, so an answer that got lost may be asked for again, once.
-_RETRIES = 1
 #: redis-py 8 bounds a pool by 100; a worker with more threads would leave no connection to the keeper.
 _NO_BOUND = 2**31
 
@@ -37,8 +35,7 @@ def client_from(url: str, *, timeout: float) -> redis.Redis:
         "socket_timeout": timeout,
         "socket_connect_timeout": timeout,
         "max_connections": _NO_BOUND,
-        "retry": Retry(NoBackoff(), _RETRIES),
-        "retry_on_error": [RedisConnectionError, RedisTimeoutError],
+        "retry": Retry(NoBackoff(), 0),  # `Lines` asks once more, and the keeper tries again
     }
     try:
         client = redis.Redis.from_url(_for_redis_py(url), **options)

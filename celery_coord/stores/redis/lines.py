@@ -1,8 +1,9 @@
 """Connections that stay with one user at a time, for the short acts of every run.
 
-redis-py's pool asks the kernel about a connection each time it hands one out, which costs as much as the rest of a
-short command. Here a connection goes back to the idle ones only after an answer was read to its end. After anything
-else (an outage, a time limit in mid-request) it is closed: the answer that may still come is nobody else's.
+redis-py's pool asks the kernel about a connection each time it hands one out, and its client wraps each command in
+layers that an act has no use for; together that costs more than the act. Here a connection goes back to the idle ones
+only after an answer was read to its end. After anything else (an outage, a time limit in mid-request) it is closed:
+the answer that may still come is nobody else's.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections import deque
 from typing import Any
 
 import redis
-from redis.exceptions import ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError, ResponseError, TimeoutError as RedisTimeoutError
 
 
 class Lines:
@@ -22,17 +23,25 @@ class Lines:
     """
 
     def __init__(self, client: redis.Redis) -> None:
-        self._client: Any = client  # redis-py types what is used here in part
+        self._client: Any = client  # redis-py has no types for what is called here
         self._idle: deque[Any] = deque()
 
     def ask(self, *command: str | float) -> Any:
-        """Send one command, and return its answer."""
+        """Send one command, and return its answer. If that was lost, it is asked for once more: acts are idempotent."""
+        try:
+            return self._ask_once(command)
+        except (RedisConnectionError, RedisTimeoutError):
+            self.close()  # what ended this connection has probably ended the idle ones
+            return self._ask_once(command)
+
+    def _ask_once(self, command: tuple[str | float, ...]) -> Any:
         try:
             line = self._idle.pop()
         except IndexError:
             line = self._client.client()
         try:
-            answer = line.execute_command(*command)
+            line.connection.send_command(*command)
+            answer = line.connection.read_response()
         except ResponseError:
             self._idle.append(line)  # an answer as well
             raise
@@ -47,4 +56,6 @@ class Lines:
     def close(self) -> None:
         """Give all idle connections back."""
         while self._idle:
-            self._idle.pop().close()
+            line = self._idle.pop()
+            line.connection.disconnect()
+            line.close()

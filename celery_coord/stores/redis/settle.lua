@@ -1,31 +1,29 @@
 -- settle: end a lease and begin its quiet period in one step, for its owner only.
 --
--- KEYS: lock cooldown lease signal
+-- KEYS: lock cooldown signal
 -- ARGV: owner cooldown_ms
 -- returns "settled" | "lost"
-local lock, cooldown, lease, signal = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local lock, cooldown, signal = KEYS[1], KEYS[2], KEYS[3]
 local owner, cooldown_ms = unpack(ARGV)
 
 local holder = redis.call("GET", lock)
 if holder ~= owner then
   -- An answer that got lost makes the client ask again: settled once is settled.
-  if not holder and redis.call("HGET", lease, "settled") == owner then
+  if not holder and redis.call("LINDEX", signal, 0) == owner then
     return "settled"
   end
   return "lost"
 end
 
 redis.call("DEL", lock, signal)
-redis.call("HSET", lease, "settled", owner)
-redis.call("PEXPIRE", lease, 86400000)
-if cooldown_ms ~= "0" then
+if cooldown_ms ~= "0" and not redis.call("SET", cooldown, owner, "PX", cooldown_ms, "NX") then
   -- One that lasts longer stays.
   local left = redis.call("PTTL", cooldown)
   if left ~= -1 and left <= tonumber(cooldown_ms) then
     redis.call("SET", cooldown, owner, "PX", cooldown_ms)
   end
 end
--- As python-redis-lock does it, to wake one of those who wait.
-redis.call("LPUSH", signal, 1)
-redis.call("PEXPIRE", signal, 1000)
+-- As python-redis-lock does it, to wake one of those who wait. It also tells, for a while, who settled.
+redis.call("LPUSH", signal, owner)
+redis.call("PEXPIRE", signal, 10000)
 return "settled"

@@ -86,8 +86,8 @@ class RedisStore:
                 return Lease(key, owner_id, int(token), ttl)
             case ["cooling", holder, left]:
                 return Cooling(key, holder, _left(left))
-            case ["held", holder, left, token, holder_label]:
-                return _held(key, holder, left, token, holder_label)
+            case ["held", holder, left, known]:
+                return _held(key, holder, left, known)
         raise StoreError(f"acquire answered {answer!r}")
 
     @_answers
@@ -103,7 +103,7 @@ class RedisStore:
     def settle(self, lease: Lease, *, cooldown: float = 0.0) -> bool:
         """See `celery_coord.stores.Store.settle`."""
         name = self._name(lease.key)
-        keys = (f"lock:{name}", f"coord-cooldown:{name}", f"coord-lease:{name}", f"lock-signal:{name}")
+        keys = (f"lock:{name}", f"coord-cooldown:{name}", f"lock-signal:{name}")
         return bool(_SETTLE.run(self._lines, keys, lease.owner, _ms(cooldown)) == "settled")
 
     @_answers
@@ -121,10 +121,10 @@ class RedisStore:
         """See `celery_coord.stores.Store.look`."""
         name = self._name(key)
         keys = (f"lock:{name}", f"coord-cooldown:{name}", f"coord-lease:{name}")
-        holder, left, token, label, cooled_by, cooling = _LOOK.run(self._lines, keys)
+        holder, left, known, cooled_by, cooling = _LOOK.run(self._lines, keys)
         return Look(
             key,
-            _held(key, holder, left, token, label) if holder else None,
+            _held(key, holder, left, known) if holder else None,
             Cooling(key, cooled_by, _left(cooling)) if cooled_by else None,
         )
 
@@ -182,8 +182,11 @@ class RedisStore:
             self._patient.close()
 
 
-def _held(key: str, holder: str, left: int, token: str, label: str) -> Held:
-    return Held(key, holder, _left(left), int(token) if token else None, label)
+def _held(key: str, holder: str, left: int, known: str) -> Held:
+    """A refusal, with what the record says of the holder; it says nothing of another library's."""
+    token, _, rest = known.partition("\n")
+    owner, _, label = rest.partition("\n")
+    return Held(key, holder, _left(left), int(token), label) if owner == holder else Held(key, holder, _left(left))
 
 
 def _left(milliseconds: int) -> float | None:
