@@ -49,12 +49,12 @@ def _plain(self: CoordinatedTask, *args: Any, **kwargs: Any) -> Any:
     request = self.request_stack.top
     if request is not None and not request.called_directly and getattr(request, "coord_stage", "") != "body":
         request.coord_stage = "body"
-        if _is_celerys_call(type(self)):
+        if self._calls_run:
             return self.run(*args, **kwargs)  # as the tracer does: the request is in place
     return super(CoordinatedTask, self).__call__(*args, **kwargs)
 
 
-def _is_celerys_call(cls: type[CoordinatedTask]) -> bool:
+def _calls_run_alone(cls: type[Task]) -> bool:
     """Whether no other base stands between ours and Celery's ``__call__``."""
     after = cls.__mro__[cls.__mro__.index(CoordinatedTask) + 1 :]
     return next(base for base in after if "__call__" in vars(base)) is Task
@@ -87,6 +87,7 @@ class CoordinatedTask(Task):  # type: ignore[misc]  # Celery has no types
     name: Any  # Celery's own, which has no types
     request_stack: Any
     _needs_cooldown = False
+    _calls_run = True
 
     __call__ = _gated(_plain)
 
@@ -94,6 +95,7 @@ class CoordinatedTask(Task):  # type: ignore[misc]  # Celery has no types
         super().__init_subclass__(**kwargs)
         if not getattr(cls.__call__, "is_gate", False):  # its own, or that of a base that stands before ours
             setattr(cls, "__call__", _gated(cls.__call__))  # noqa: B010  mypy has a method for a constant
+        cls._calls_run = _calls_run_alone(cls)
         refuse_misspelt(cls)
         cls._compiled(shown_name(cls))
 
