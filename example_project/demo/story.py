@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 
+import psutil
 from celery.states import READY_STATES
 
 from example_project.app import app
@@ -215,9 +216,9 @@ class Story:
 
 def _kill_and_see(pid: int) -> None:
     """Kill a process that is not our child, and see that it is gone."""
-    with suppress(ProcessLookupError):
+    with suppress(ProcessLookupError, psutil.NoSuchProcess):
         os.kill(pid, signal.SIGKILL)
         deadline = time.monotonic() + _PATIENCE
-        while time.monotonic() < deadline:
-            os.kill(pid, 0)
+        # A zombie is dead: its parent may be seconds late to notice.
+        while time.monotonic() < deadline and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
             time.sleep(0.01)

@@ -31,7 +31,7 @@ _PATIENCE = 45.0
 def folder(tmp_path: Path, server: LocalServer, redis_url: str) -> Path:
     """The reader's folder, with the file that the walk-through has them write."""
     [tasks] = blocks_of(QUICKSTART, "python")
-    text = tasks.text.replace("6390", str(server.port)).replace("time.sleep(5)", "time.sleep(2)")
+    text = tasks.text.replace("6390", str(server.port)).replace("time.sleep(20)", "time.sleep(2)")
     (tmp_path / "tasks.py").write_text(f"{text}app.conf.coord_leader_ttl = {_LEADER_TTL}\n")
     return tmp_path
 
