@@ -190,7 +190,7 @@ class Election:
         try:
             was_ours = self._store.settle(term.lease)
         except StoreError as error:
-            self._notify(StoreFailed(f"resigning from {self.name}", str(error)))
+            self._notify(StoreFailed(f"resigning from {self.name}, whose lease now ends by itself", str(error)))
             was_ours = True
         if was_ours:
             self._notify(LeaderResigned(self.name, term.lease.owner, term.token))

@@ -198,6 +198,24 @@ def test_a_key_of_the_wrong_kind_does_not_spoil_the_renewal_of_the_others(
     assert store.renew(leases) == [False, True]  # type: ignore[arg-type]
 
 
+def test_a_server_that_will_not_write_for_a_while_takes_no_lease_away(redis_url: str) -> None:
+    """As after a fail-over that made a replica of it: nothing is known of the lease, so it is not lost."""
+    store = open_at(redis_url)
+    lease = acquire(store)
+    with redis.Redis.from_url(redis_url) as admin:
+        admin.config_set("replica-serve-stale-data", "yes")
+        admin.execute_command("REPLICAOF", "127.0.0.1", "1")
+        try:
+            for ask in (lambda: store.renew([lease]), lambda: store.settle(lease)):
+                with pytest.raises(StoreError, match="(?i)read.?only"):
+                    ask()
+        finally:
+            admin.execute_command("REPLICAOF", "NO", "ONE")
+
+    assert store.renew([lease]) == [True]
+    store.close()
+
+
 def test_a_hundred_callers_at_once_leave_a_connection_to_the_keeper(redis_url: str) -> None:
     store = open_at(redis_url)
     barrier = threading.Barrier(150)

@@ -97,7 +97,7 @@ class RedisStore:
         for lease in leases:
             name = self._name(lease.key)
             calls.append(((f"lock:{name}", f"coord-lease:{name}"), (lease.owner, _ms(lease.ttl))))
-        return [answer == "renewed" for answer in _RENEW.run_many(self._client, calls)]
+        return [_still_ours(answer) for answer in _RENEW.run_many(self._client, calls)]
 
     @_answers
     def settle(self, lease: Lease, *, cooldown: float = 0.0) -> bool:
@@ -180,6 +180,17 @@ class RedisStore:
         self._client.close()
         if "_patient" in vars(self):
             self._patient.close()
+
+
+def _still_ours(answer: object) -> bool:
+    """What one answer of a batch says of its lease.
+
+    Raises:
+        RedisError: nothing: a server that is read-only or busy for a while takes no lease away, it is asked again.
+    """
+    if isinstance(answer, RedisError) and "WRONGTYPE" not in str(answer):
+        raise answer
+    return answer == "renewed"  # a key of the wrong kind is no lock any more, and spoils no other lease
 
 
 def _held(key: str, holder: str, left: int, known: str) -> Held:
