@@ -13,6 +13,7 @@ from celery_coord.drop import Dropped, TaskDropped
 from celery_coord.errors import ConfigurationError, CoordError, LeaseLost, NoLease, StoreError, UnstableKey
 from celery_coord.gate import current_lease
 from celery_coord.lease import Cooling, Held, Look
+from celery_coord.parent import ParentLease, parent_lease
 from celery_coord.policy import Cooldown, Exclusive
 from celery_coord.renewal import Holding
 from celery_coord.task import CooldownTask, CoordinatedTask, ExclusiveTask
@@ -32,9 +33,11 @@ __all__ = [
     "LeaseLost",
     "Look",
     "NoLease",
+    "ParentLease",
     "StoreError",
     "TaskDropped",
     "UnstableKey",
     "current_lease",
+    "parent_lease",
     "signals",
 ]

@@ -58,6 +58,8 @@ class Coordination:
         )
         self.keeper = Keeper(self.store, self.clock, self.notify)
         self.gate = Gate(self.store, self.keeper, self.clock, self.notify)
+        #: Whether tasks run in children of this process, which it may outlive; a worker says so as it starts.
+        self.has_children = False
 
     def notify(self, event: events.Event) -> None:
         """Something happened: a log line and a signal."""

@@ -104,17 +104,18 @@ def revoke(task: Any, request: Any, refusal: Refusal) -> Revoked:
     """
     end = dropped(refusal)
     error = TaskDropped(end.reason, end.key, end.holder, end.left)
-    ignored = _ignores_result(task, request)
+    ignored = ignores_result(task, request) and not task.store_errors_even_if_ignored
     if not request.is_eager:
-        _end(task.backend, request, error, store=not ignored)
-        for successor in _all_after(request.chain or ()):
+        # The run itself comes last: when its own end is there, all others have been told.
+        for successor in _all_after([*(request.chain or ()), *(request.callbacks or ())]):
             _end(task.backend, successor, error, store=True)
+        _end(task.backend, request, error, store=not ignored)
     elif task.store_eager_result and not ignored:
         task.backend.store_result(request.id, error, states.REVOKED, request=request)
     return Revoked(error)
 
 
-def _ignores_result(task: Any, request: Any) -> bool:
+def ignores_result(task: Any, request: Any) -> bool:
     """The run's own word goes before the task's."""
     said = vars(request).get("ignore_result")
     return bool(task.ignore_result if said is None else said)
@@ -125,6 +126,11 @@ def _end(backend: Any, request: Any, error: TaskDropped, *, store: bool) -> None
         backend.store_result(request.id, error, states.REVOKED, request=request)
     if request.chord:
         backend.on_chord_part_return(request, states.REVOKED, error)
+        # Celery fails the chord's body; nobody ends what stands behind that.
+        body, *behind = _all_after([request.chord])
+        _end(backend, body, error, store=False)
+        for successor in behind:
+            _end(backend, successor, error, store=successor.id != body.id)
 
 
 def _all_after(signatures: Any, *, part: bool = True) -> Iterator[Any]:
@@ -145,6 +151,8 @@ def _all_after(signatures: Any, *, part: bool = True) -> Iterator[Any]:
         yield from _all_after(_members(kwargs.get("tasks")), part=part)
         yield from _all_after(_members(kwargs.get("header")), part=False)
         yield from _all_after(_members(kwargs.get("body")), part=part)
+        yield from _all_after(_members(options.get("chain") or ()), part=part)
+        yield from _all_after(_members(options.get("link") or ()), part=part)
 
 
 def _members(canvas: Any) -> Any:

@@ -38,8 +38,8 @@ from celery_coord.clock import Clock
 from celery_coord.errors import StoreError
 from celery_coord.events import Event, LeaderDeposed, LeaderElected, LeaderObserved, LeaderResigned, StoreFailed
 from celery_coord.keys import LEADER_PREFIX
-from celery_coord.lease import Held, Lease, Owner, Refusal
-from celery_coord.renewal import RENEW_AFTER, RETRY_AFTER, Holding
+from celery_coord.lease import RENEW_AFTER, Held, Lease, Owner
+from celery_coord.renewal import RETRY_AFTER, Holding
 from celery_coord.stores import Store
 
 #: A follower asks again this long after the lease that it met should have ended, in seconds.
@@ -81,7 +81,7 @@ class Election:
         self._notify = notify
         self._healthy = healthy
         self._term: Holding | None = None
-        self._met: Refusal | None = None
+        self._met: Held | None = None
         self._answers = True
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -98,7 +98,7 @@ class Election:
         term = self._term
         return None if term is None or term.lost else term.token
 
-    def observe(self) -> Refusal | None:
+    def observe(self) -> Held | None:
         """Whom this candidate met when it last asked for the leadership; None where it leads or never asked."""
         return None if self.leads else self._met
 
@@ -155,9 +155,9 @@ class Election:
             self._met = None
             self._notify(LeaderElected(self.name, answer.owner, answer.token))
             return self._ttl * RENEW_AFTER
+        assert isinstance(answer, Held)  # noqa: S101  no quiet period is heeded here, and no end is remembered
         if self._met is None or self._met.holder != answer.holder:
-            label = answer.label if isinstance(answer, Held) else ""
-            self._notify(LeaderObserved(self.name, answer.holder, label))
+            self._notify(LeaderObserved(self.name, answer.holder, answer.label))
         self._met = answer
         return _LONGEST_OBSERVATION if answer.left is None else answer.left + _AFTER_EXPIRY
 

@@ -38,12 +38,30 @@ class LeaseAbandoned:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseKept:
+    """A run that is to be retried keeps its key for that, for so many seconds at most."""
+
+    key: str
+    owner: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class LeaseLost:
     """The lease ended under a run: `why` is ``"gone"`` (the store says so), ``"unrenewed"`` or ``"max_hold"``."""
 
     key: str
     owner: str
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseOutlived:
+    """A body ended well after its lease was lost: its result stands, and earns no quiet period."""
+
+    key: str
+    owner: str
+    token: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +102,14 @@ class TaskDropped:
 
 @dataclass(frozen=True, slots=True)
 class TaskDeferred:
-    """A run was not admitted yet, and was sent again: `why` is ``"redelivered"`` or ``"store"``."""
+    """A run was not admitted yet, and was sent again.
+
+    Attributes:
+        why: ``"redelivered"`` (its own earlier delivery may still live), ``"untold"`` (that one ended well, and its
+            result is not there yet), ``"unrenewed"`` (the holder has missed a renewal, and may be dead), ``"begun"``
+            (another run holds the key, and this one has begun before) or ``"store"`` (the store did not answer).
+        countdown: for when it was sent, in seconds from now.
+    """
 
     task: str
     task_id: str
@@ -160,7 +185,9 @@ Event = (
     LeaseAcquired
     | LeaseReleased
     | LeaseAbandoned
+    | LeaseKept
     | LeaseLost
+    | LeaseOutlived
     | CooldownStarted
     | CooldownCleared
     | TaskDropped
@@ -178,7 +205,12 @@ _LINES: dict[type[Event], tuple[int, str]] = {
     LeaseAcquired: (logging.DEBUG, "{key}: lease {token} acquired by {owner}"),
     LeaseReleased: (logging.DEBUG, "{key}: released by {owner}"),
     LeaseAbandoned: (logging.DEBUG, "{key}: abandoned by {owner}"),
+    LeaseKept: (logging.DEBUG, "{key}: kept for a retry of {owner}, for {seconds:.1f} s"),
     LeaseLost: (logging.WARNING, "{key}: lease of {owner} lost ({why}); its body may still be running"),
+    LeaseOutlived: (
+        logging.WARNING,
+        "{key}: the run of {owner} (token {token}) ended well under a lost lease; its result stands",
+    ),
     CooldownStarted: (logging.DEBUG, "{key}: quiet for {seconds:.1f} s after {owner}"),
     CooldownCleared: (logging.INFO, "{key}: quiet period cleared"),
     TaskDeferred: (logging.WARNING, "{task}[{task_id}] not admitted to {key} yet ({why}); again in {countdown:.1f} s"),

@@ -4,7 +4,11 @@
        │
      leased ──▶ the keeper renews ──▶ body ──┬─ ended well ──▶ release  + quiet period     one atomic step,
                                              ├─ failed ──────▶ abandon  + quiet period     and only if the
-                                             └─ neither ─────▶ abandon                     lease is still ours
+                                             ├─ passed on ───▶ abandon, or hold            lease is still ours
+                                             └─ neither ─────▶ abandon
+
+*Passed on* is a run that has published its own next generation, by a retry or a replacement. A run that ended well, or
+was passed on, is remembered as done in the same step, so that its message, delivered once more, finds that out.
 
 One round trip to be admitted, one to settle. A run that takes no lease (a quiet period alone) looks before it runs,
 and begins the period when it has ended.
@@ -18,6 +22,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Generic, TypeVar, overload
 
+from celery_coord import interrupt
 from celery_coord.clock import Clock
 from celery_coord.errors import NoLease, StoreError
 from celery_coord.events import (
@@ -25,11 +30,13 @@ from celery_coord.events import (
     Event,
     LeaseAbandoned,
     LeaseAcquired,
+    LeaseKept,
     LeaseLost,
+    LeaseOutlived,
     LeaseReleased,
     StoreFailed,
 )
-from celery_coord.lease import Lease, Owner, Refusal
+from celery_coord.lease import Done, Lease, Owner, Refusal
 from celery_coord.policy import Cooldown
 from celery_coord.renewal import Holding, Keeper
 from celery_coord.stores import Store
@@ -70,12 +77,34 @@ def current_lease(default: object = _REQUIRED) -> object:
     return default
 
 
-class Ending(Enum):
-    """How a body ended, as far as a quiet period cares."""
+class Kind(Enum):
+    """How a body ended."""
 
     WELL = auto()
     FAILED = auto()
+    PASSED_ON = auto()
     NEITHER = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a body ended, and what is to be kept of it.
+
+    Attributes:
+        kind: how it ended.
+        remember: for how long it is remembered as done, in seconds; 0: it is not.
+        told: whether nobody needs to be told of that end any more.
+        hold: for how long the key is kept for the next generation, in seconds; 0: it is not.
+    """
+
+    kind: Kind
+    remember: float = 0.0
+    told: bool = True
+    hold: float = 0.0
+
+
+#: What a run makes of the exception that its body raised, or of None.
+Judge = Callable[[BaseException | None], Ending]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +119,8 @@ class Claim:
         max_hold: for how long it is renewed at most, in seconds.
         cooldown: the quiet period that the run leaves, or None.
         heed_cooldown: whether a quiet period keeps it away.
+        remember: for how long it is remembered that the run was admitted, in seconds.
+        raise_on_loss: whether the loss of the lease interrupts the body, where that is possible.
     """
 
     key: str
@@ -99,6 +130,8 @@ class Claim:
     max_hold: float = 0.0
     cooldown: Cooldown | None = None
     heed_cooldown: bool = False
+    remember: float = 0.0
+    raise_on_loss: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,15 +164,13 @@ class Gate:
         self._clock = clock
         self._notify = notify
 
-    def admit(
-        self, claim: Claim, body: Callable[[], T], ending: Callable[[BaseException], Ending]
-    ) -> Admitted[T] | Refusal | Unanswered:
+    def admit(self, claim: Claim, body: Callable[[], T], judge: Judge) -> Admitted[T] | Refusal | Done | Unanswered:
         """Run a body, if its key is to be had.
 
         Args:
             claim: what the run asks for.
             body: what runs.
-            ending: what an exception of the body means.
+            judge: says what its end means.
 
         Returns:
             The body's value as `Admitted`, or why it did not start.
@@ -147,12 +178,22 @@ class Gate:
         Raises:
             BaseException: what the body raised, after it was settled.
         """
-        return self._with_lease(claim, body, ending) if claim.ttl else self._without_lease(claim, body, ending)
+        return self._with_lease(claim, body, judge) if claim.ttl else self._without_lease(claim, body, judge)
+
+    def abandon(self, key: str, owner: Owner) -> None:
+        """Abandon the lease of a run whose process has died, if it still holds it.
+
+        Raises:
+            StoreError: the store does not answer: then the lease ends by itself, within its ttl.
+        """
+        held = self._store.look(key).held
+        if held is not None and held.holder == str(owner) and self._store.settle(Lease(key, str(owner), 0, 0.0)):
+            self._notify(LeaseAbandoned(key, str(owner)))
 
     def _with_lease(
-        self, claim: Claim, body: Callable[[], T], ending: Callable[[BaseException], Ending]
-    ) -> Admitted[T] | Refusal | Unanswered:
-        over, outer = False, _current.get()
+        self, claim: Claim, body: Callable[[], T], judge: Judge
+    ) -> Admitted[T] | Refusal | Done | Unanswered:
+        over, outer, holding = False, _current.get(), None
         try:
             holding = self._acquire(claim)
             if not isinstance(holding, Holding):
@@ -162,87 +203,140 @@ class Gate:
                 self._keeper.watch(holding)
                 self._notify(LeaseAcquired(claim.key, holding.lease.owner, holding.token))
                 _current.set(holding)
-                value = body()
+                value = _run(body, holding if claim.raise_on_loss and interrupt.is_possible() else None)
                 _current.set(outer)
             except BaseException as error:
                 _current.set(outer)
-                self._settle(holding, claim, ending(error))
+                self._settle(holding, claim, judge(error))
                 over = True
                 raise
-            self._settle(holding, claim, Ending.WELL)
+            self._settle(holding, claim, judge(None))
             over = True
             return Admitted(value)
         finally:
             _current.set(outer)
             if not over:  # a time limit or a shutdown between two steps: the lease may be ours, and still be renewed
+                if isinstance(holding, Holding):
+                    holding.ended = True
                 self._keeper.forget(str(claim.owner))
-                self._end(Lease(claim.key, str(claim.owner), 0, claim.ttl), 0.0)
+                self._end(Lease(claim.key, str(claim.owner), 0, claim.ttl), Ending(Kind.NEITHER), 0.0)
 
-    def _acquire(self, claim: Claim) -> Holding | Refusal | Unanswered:
+    def _acquire(self, claim: Claim) -> Holding | Refusal | Done | Unanswered:
         asked_at = self._clock.monotonic()
         try:
             answer = self._store.acquire(
-                claim.key, claim.owner, claim.ttl, heed_cooldown=claim.heed_cooldown, label=claim.label
+                claim.key,
+                claim.owner,
+                claim.ttl,
+                heed_cooldown=claim.heed_cooldown,
+                label=claim.label,
+                remember=claim.remember,
             )
         except StoreError as error:
+            self._disown(claim, asked_at)
             return Unanswered(error)
         if isinstance(answer, Lease):
             return Holding(answer, self._clock, asked_at=asked_at, max_hold=claim.max_hold)
         return answer
 
-    def _settle(self, holding: Holding, claim: Claim, ending: Ending) -> None:
-        self._keeper.forget(holding.lease.owner)
-        lease, cooldown = holding.lease, _length(claim.cooldown, ending)
-        was_ours = self._end(lease, cooldown)
-        if was_ours:
-            self._notify((LeaseReleased if ending is Ending.WELL else LeaseAbandoned)(lease.key, lease.owner))
-            if cooldown:
-                self._notify(CooldownStarted(lease.key, lease.owner, cooldown))
-        elif was_ours is False and not holding.known_lost and ending is not Ending.NEITHER:
-            # After a retry or a replacement nobody lost anything: the next generation has taken over.
-            self._notify(LeaseLost(lease.key, lease.owner, "gone"))
-        elif was_ours is None and holding.lost and not holding.known_lost:
-            self._notify(LeaseLost(lease.key, lease.owner, "unrenewed"))
+    def _disown(self, claim: Claim, asked_at: float) -> None:
+        """A request that nobody answered may be granted all the same, as soon as the store is back: to nobody, then."""
+        lease, answers = Lease(claim.key, str(claim.owner), 0, claim.ttl), iter((False, True))
 
-    def _end(self, lease: Lease, cooldown: float) -> bool | None:
-        """End a lease; None where the store does not answer: then the lease ends by itself, within its ttl."""
+        def abandon() -> bool:
+            self.abandon(lease.key, claim.owner)
+            return next(answers)  # twice: what waited for the store longer than we did may come after us
+
+        self._keeper.do_later(abandon, until=asked_at + 2 * claim.ttl)
+
+    def _settle(self, holding: Holding, claim: Claim, ending: Ending) -> None:
+        holding.ended = True
+        self._keeper.forget(holding.lease.owner)
+        lease, lost = holding.lease, holding.lost
+        was_ours = self._end(lease, ending, 0.0 if lost else _length(claim.cooldown, ending))
+        # After a retry or a replacement nobody lost anything: the next generation has taken over.
+        is_gone = was_ours is False and ending.kind in (Kind.WELL, Kind.FAILED)
+        if (lost or is_gone) and not holding.known_lost:
+            self._notify(LeaseLost(lease.key, lease.owner, "gone" if is_gone else "unrenewed"))
+        if (lost or is_gone) and ending.kind is Kind.WELL:
+            self._notify(LeaseOutlived(lease.key, lease.owner, lease.token))
+
+    def _end(self, lease: Lease, ending: Ending, cooldown: float) -> bool | None:
+        """End a lease; None where the store does not answer: then as soon as it does, or by itself, within its ttl."""
         try:
-            return self._store.settle(lease, cooldown=cooldown)
+            return self._end_now(lease, ending, cooldown)
         except StoreError as error:
             self._notify(StoreFailed(f"settling {lease.key}", str(error)))
+
+            def end_it() -> bool:
+                self._end_now(lease, ending, cooldown)
+                return True
+
+            self._keeper.do_later(end_it, until=self._clock.monotonic() + max(lease.ttl, ending.remember))
             return None
 
+    def _end_now(self, lease: Lease, ending: Ending, cooldown: float) -> bool:
+        if ending.hold:
+            was_ours = self._store.hold(lease, ending.hold, remember=ending.remember)
+            if was_ours:
+                self._notify(LeaseKept(lease.key, lease.owner, ending.hold))
+            return was_ours
+        was_ours = self._store.settle(lease, cooldown=cooldown, remember=ending.remember, told=ending.told)
+        if was_ours:
+            self._notify((LeaseReleased if ending.kind is Kind.WELL else LeaseAbandoned)(lease.key, lease.owner))
+            if cooldown:
+                self._notify(CooldownStarted(lease.key, lease.owner, cooldown))
+        return was_ours
+
     def _without_lease(
-        self, claim: Claim, body: Callable[[], T], ending: Callable[[BaseException], Ending]
-    ) -> Admitted[T] | Refusal | Unanswered:
+        self, claim: Claim, body: Callable[[], T], judge: Judge
+    ) -> Admitted[T] | Refusal | Done | Unanswered:
         try:
-            cooling = self._store.look(claim.key).cooling if claim.heed_cooldown else None
+            refused = self._store.refuses(claim.key, claim.owner, heed_cooldown=claim.heed_cooldown)
         except StoreError as error:
             return Unanswered(error)
-        if cooling:
-            return cooling
+        if refused:
+            return refused
         try:
             value = body()
         except BaseException as error:
-            self._cool(claim, ending(error))
+            self._cool(claim, judge(error))
             raise
-        self._cool(claim, Ending.WELL)
+        self._cool(claim, judge(None))
         return Admitted(value)
 
     def _cool(self, claim: Claim, ending: Ending) -> None:
         cooldown = _length(claim.cooldown, ending)
-        if not cooldown:
+        if not (cooldown or ending.remember):
             return
+
+        def cool() -> bool:
+            self._store.cool(claim.key, claim.owner, cooldown, remember=ending.remember, told=ending.told)
+            if cooldown:
+                self._notify(CooldownStarted(claim.key, str(claim.owner), cooldown))
+            return True
+
         try:
-            self._store.cool(claim.key, claim.owner, cooldown)
+            cool()
         except StoreError as error:
             self._notify(StoreFailed(f"cooling {claim.key}", str(error)))
-        else:
-            self._notify(CooldownStarted(claim.key, str(claim.owner), cooldown))
+            self._keeper.do_later(cool, until=self._clock.monotonic() + max(cooldown, ending.remember))
+
+
+def _run(body: Callable[[], T], interruptible: Holding | None) -> T:
+    if interruptible is None:
+        return body()
+    with interrupt.Interrupt(interruptible):
+        return body()
 
 
 def _length(cooldown: Cooldown | None, ending: Ending) -> float:
     """The seconds of quiet that this ending earns; 0 for none."""
-    if cooldown is None or ending is Ending.NEITHER:
+    if cooldown is None:
         return 0.0
-    return cooldown.after_success() if ending is Ending.WELL else cooldown.after_failure()
+    match ending.kind:
+        case Kind.WELL:
+            return cooldown.after_success()
+        case Kind.FAILED:
+            return cooldown.after_failure()
+    return 0.0

@@ -16,6 +16,10 @@ from typing import Literal
 
 #: The part of a lease that is not believed in, for two clocks that drift apart.
 TRUST_MARGIN = 0.05
+#: A lease is renewed when this part of its ttl has passed.
+RENEW_AFTER = 1 / 3
+#: A renewal may be late by this part of the ttl before others take its holder for dead.
+OVERDUE_AFTER = 1 / 12
 
 
 def trusted_until(asked_at: float, ttl: float) -> float:
@@ -65,6 +69,17 @@ class Owner:
         return f"{self.run}/{self.generation}/{self.nonce}"
 
 
+def run_and_generation(owner: str) -> tuple[str, str]:
+    """The run of an owner that we wrote as text, and its generation."""
+    run, generation, _ = owner.rsplit("/", 2)
+    return run, generation
+
+
+def kept_for_next(owner: str) -> str:
+    """Who holds a key that is kept for the next generation of an owner's run: nobody that renews or settles."""
+    return f"{owner.rpartition('/')[0]}/kept"
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
     """A lease as the store granted it; a renewal does not change it.
@@ -92,6 +107,8 @@ class Held:
         left: seconds until its lease ends if it is not renewed; None where it has no end.
         token: its fencing token; None where another library took the lock.
         label: who that is, in words; may be empty.
+        ttl: how long its lease outlives a renewal, in seconds; None where another library took the lock.
+        begun: whether the run that was refused has been admitted before.
     """
 
     key: str
@@ -99,6 +116,15 @@ class Held:
     left: float | None
     token: int | None = None
     label: str = ""
+    ttl: float | None = None
+    begun: bool = False
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the holder has missed a renewal, so that it may be dead: less is left than a live holder lets it."""
+        if self.left is None or self.ttl is None:
+            return False
+        return self.left < self.ttl * (1 - RENEW_AFTER - OVERDUE_AFTER)
 
     @property
     def reason(self) -> Literal["held"]:
@@ -133,6 +159,22 @@ class Cooling:
         return f"{self.key} is cooling since the run of {self.holder}, {_left(self.left)}"
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A refusal: the run itself has ended already, or has handed over to its next generation.
+
+    Attributes:
+        key: the name of what is guarded.
+        age: the seconds since then.
+        told: whether that end is known to have been told to all who wait for it; else the result must say so.
+    """
+
+    key: str
+    age: float
+    told: bool
+
+
+#: Another run keeps this one away.
 Refusal = Held | Cooling
 
 

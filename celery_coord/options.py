@@ -36,6 +36,8 @@ _POLICY_FIELDS = {
     "ttl": "exclusive=Exclusive(ttl=30)",
     "max_hold": "exclusive=Exclusive(max_hold=3600)",
     "on_conflict": 'exclusive=Exclusive(on_conflict="drop")',
+    "hold_on_retry": "exclusive=Exclusive(hold_on_retry=True)",
+    "on_lost": 'exclusive=Exclusive(on_lost="raise")',
     "jitter": "cooldown=Cooldown(60, jitter=0.1)",
 }
 

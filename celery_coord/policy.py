@@ -14,10 +14,12 @@ from celery_coord.errors import ConfigurationError
 
 Seconds = float | timedelta
 OnConflict = Literal["drop"]
+OnLost = Literal["flag", "raise"]
 OnDrop = Literal["revoke", "return"]
 OnStoreError = Literal["retry", "run", "fail"]
 
 ON_CONFLICT: tuple[str, ...] = get_args(OnConflict)
+ON_LOST: tuple[str, ...] = get_args(OnLost)
 ON_DROP: tuple[str, ...] = get_args(OnDrop)
 ON_STORE_ERROR: tuple[str, ...] = get_args(OnStoreError)
 
@@ -36,6 +38,11 @@ class Exclusive:
             longer loses it. None: the task's time limit if it has one, else the setting ``coord_max_hold``.
         on_conflict: what becomes of a run that finds the key held. There is ``"drop"``. None: the setting
             ``coord_on_conflict``.
+        hold_on_retry: whether a run that is to be retried keeps its key until the retry is due, and a ttl more, also
+            where no worker lives meanwhile. False: the key is free in between.
+        on_lost: what a body learns of the loss of its lease. ``"flag"``: what it asks for. ``"raise"``: it is
+            interrupted by `celery_coord.LeaseLost` as well, where the pool can: in the main thread of a process
+            (prefork, solo) of a system with POSIX signals.
 
     Raises:
         ConfigurationError: a value is out of range or of the wrong kind.
@@ -44,6 +51,8 @@ class Exclusive:
     ttl: Seconds | None = None
     max_hold: Seconds | None = None
     on_conflict: OnConflict | None = None
+    hold_on_retry: bool = False
+    on_lost: OnLost = "flag"
 
     def __post_init__(self) -> None:
         if self.ttl is not None:
@@ -54,6 +63,13 @@ class Exclusive:
             object.__setattr__(self, "max_hold", most)
         if self.on_conflict is not None:
             one_of("Exclusive(on_conflict=...)", self.on_conflict, ON_CONFLICT)
+        if not isinstance(self.hold_on_retry, bool):
+            msg = (
+                f"Exclusive(hold_on_retry=...) is True or False, not {self.hold_on_retry!r}: "
+                "write Exclusive(hold_on_retry=True)"
+            )
+            raise ConfigurationError(msg)
+        one_of("Exclusive(on_lost=...)", self.on_lost, ON_LOST)
 
 
 @dataclass(frozen=True, slots=True)

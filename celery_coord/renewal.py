@@ -15,20 +15,21 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 from celery_coord.clock import Clock
 from celery_coord.errors import LeaseLost, StoreError
 from celery_coord.events import Event, LeaseLost as LeaseLostEvent, StoreFailed
-from celery_coord.lease import Lease, trusted_until
+from celery_coord.lease import RENEW_AFTER, Lease, trusted_until
 from celery_coord.stores import Store
 
-#: A lease is renewed when this part of its ttl has passed.
-RENEW_AFTER = 1 / 3
 #: After a failed renewal the next try comes when this part of the ttl has passed.
 RETRY_AFTER = 1 / 12
 #: Leases that come due within this part of their ttl go into the batch as well.
 _BATCH_WITHIN = 1 / 6
+#: What the store did not answer is asked again after so many seconds.
+_ASK_AGAIN_AFTER = 1.0
 _NEVER = float("inf")
 _PAUSE_AFTER_SURPRISE = 1.0
 
@@ -45,7 +46,7 @@ class Holding:
         max_hold: for how long it is renewed at most, in seconds.
     """
 
-    __slots__ = ("_clock", "_trusted_until", "known_lost", "lease", "renew_at", "renew_until")
+    __slots__ = ("_clock", "_trusted_until", "ended", "known_lost", "lease", "on_lost", "renew_at", "renew_until")
 
     def __init__(self, lease: Lease, clock: Clock, *, asked_at: float, max_hold: float) -> None:
         self.lease = lease
@@ -53,6 +54,8 @@ class Holding:
         self.renew_until = asked_at + max_hold
         self._clock = clock
         self.known_lost = False
+        self.ended = False
+        self.on_lost: Callable[[], None] | None = None
         self._trusted_until = trusted_until(asked_at, lease.ttl)
 
     @property
@@ -85,9 +88,25 @@ class Holding:
         self.renew_at = asked_at + self.lease.ttl * RENEW_AFTER
 
     @property
+    def trusted_for(self) -> float:
+        """The seconds for which the lease can still be believed in; 0 or less when it is lost."""
+        return 0.0 if self.known_lost else self._trusted_until - self._clock.monotonic()
+
+    @property
     def next_look(self) -> float:
-        """When the keeper must look again: to renew it or, past its bound, to call it lost."""
-        return self.renew_at if self.renew_at < self.renew_until else self._trusted_until
+        """When the keeper must look again: to renew it or, past its bound or its trust, to call it lost."""
+        return min(self.renew_at, self._trusted_until) if self.renew_at < self.renew_until else self._trusted_until
+
+
+class _Later:
+    """What is left to do when the store answers again."""
+
+    __slots__ = ("act", "at", "until")
+
+    def __init__(self, act: Callable[[], bool], at: float, until: float) -> None:
+        self.act = act
+        self.at = at
+        self.until = until
 
 
 class Keeper:
@@ -104,6 +123,8 @@ class Keeper:
         self._clock = clock
         self._notify = notify
         self._holdings: dict[str, Holding] = {}
+        self._later: deque[_Later] = deque()  # in the order in which they are due
+        self._later_not_before = 0.0
         # A signal may raise anywhere in a worker's child. This lock is entered as it is, in one step: the Condition's
         # own way in is Python, and an exception there would keep the lock taken for ever.
         self._lock = threading.RLock()
@@ -116,11 +137,27 @@ class Keeper:
         """Renew a lease from now on."""
         with self._lock:
             self._holdings[holding.lease.owner] = holding
-            self._due_since_look = min(self._due_since_look, holding.renew_at)
-            if not self._keeps:  # the thread says so itself: a signal may have kept it from starting
-                threading.Thread(target=self._keep, name="celery_coord-keeper", daemon=True).start()
-            elif holding.renew_at < self._next_at:
-                self._changed.notify()
+            self._look_at(holding.renew_at)
+
+    def do_later(self, act: Callable[[], bool], *, until: float) -> None:
+        """Do what the store did not answer, again and again, until it does.
+
+        Args:
+            act: raises `StoreError` where the store still does not answer; else it says whether all is done.
+            until: when there is nothing to do any more, on the holder's clock.
+        """
+        with self._lock:
+            later = _Later(act, self._clock.monotonic() + _ASK_AGAIN_AFTER, until)
+            self._later.append(later)
+            self._look_at(later.at)
+
+    def _look_at(self, at: float) -> None:
+        """See to it that there is a round then; under the lock."""
+        self._due_since_look = min(self._due_since_look, at)
+        if not self._keeps:  # the thread says so itself: a signal may have kept it from starting
+            threading.Thread(target=self._keep, name="celery_coord-keeper", daemon=True).start()
+        elif at < self._next_at:
+            self._changed.notify()
 
     def forget(self, owner: str) -> None:
         """Renew the lease of an owner no more."""
@@ -128,7 +165,7 @@ class Keeper:
             self._holdings.pop(owner, None)
 
     def round(self) -> None:
-        """Renew what is due, and say what is lost."""
+        """Renew what is due, and say what is lost; then do what was left for later."""
         now = self._clock.monotonic()
         with self._lock:
             held = list(self._holdings.values())
@@ -138,6 +175,35 @@ class Keeper:
         kept = [holding for holding in held if not holding.known_lost and holding.renew_at < holding.renew_until]
         if any(holding.renew_at <= now for holding in kept):
             self._renew([holding for holding in kept if holding.renew_at <= now + holding.lease.ttl * _BATCH_WITHIN])
+        self._do_what_is_due()
+
+    def _do_what_is_due(self) -> None:
+        """As much of it as there is time for until a renewal is due; one answer that does not come ends it for now."""
+        while True:
+            now = self._clock.monotonic()
+            with self._lock:
+                renewal = min((holding.next_look for holding in self._holdings.values()), default=_NEVER)
+                if now >= renewal or self._next_later() > now:
+                    return
+                later = self._later.popleft()
+            if later.until <= now or self._did(later):
+                continue
+            with self._lock:
+                later.at = now + _ASK_AGAIN_AFTER
+                self._later.append(later)
+
+    def _did(self, later: _Later) -> bool:
+        try:
+            return later.act()
+        except StoreError:
+            self._later_not_before = self._clock.monotonic() + _ASK_AGAIN_AFTER
+        except Exception as error:  # noqa: BLE001  the others are not to wait for what cannot be done
+            self._notify(StoreFailed("doing what was left for later", f"{type(error).__name__}: {error}"))
+        return False
+
+    def _next_later(self) -> float:
+        """When there is something left to do; under the lock."""
+        return max(self._later[0].at, self._later_not_before) if self._later else _NEVER
 
     def _renew(self, due: list[Holding]) -> None:
         asked_at = self._clock.monotonic()
@@ -159,6 +225,9 @@ class Keeper:
             if self._holdings.pop(holding.lease.owner, None) is None:
                 return  # it was settled meanwhile: nobody lost anything
             holding.known_lost = True
+        on_lost = holding.on_lost
+        if on_lost:
+            on_lost()
         self._notify(LeaseLostEvent(holding.lease.key, holding.lease.owner, why))
 
     def _keep(self) -> None:
@@ -176,8 +245,8 @@ class Keeper:
                 # Under the lock from here to the wait: what is watched meanwhile is seen, or wakes us.
                 # What was watched since the last look counts once, even if it is forgotten by now: so short bodies
                 # wake this thread once in a while, not each time.
-                looks = (holding.next_look for holding in self._holdings.values())
-                self._next_at = min(self._due_since_look, *looks, _NEVER)
+                looks = [holding.next_look for holding in self._holdings.values()]
+                self._next_at = min(self._due_since_look, self._next_later(), *looks, _NEVER)
                 self._due_since_look = _NEVER
                 pause = self._next_at - self._clock.monotonic()
                 self._changed.wait(None if pause == _NEVER else max(0.0, pause))

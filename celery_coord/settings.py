@@ -26,6 +26,10 @@ from celery_coord.policy import (
 
 PREFIX = "coord_"
 
+#: What kombu's Redis transport has as a default, in seconds.
+_VISIBILITY_TIMEOUT = 3600.0
+_SPARE = 600.0
+
 Check = Callable[[str, object], object]
 
 
@@ -42,6 +46,10 @@ class Setting:
 
 def _seconds(least: float = 0.0) -> Check:
     return lambda name, value: seconds(name, value, example=f"{name} = 30", least=least)
+
+
+def _maybe_seconds(name: str, value: object) -> float | None:
+    return None if value is None else seconds(name, value, example=f"{name} = 3600")
 
 
 def _word(allowed: tuple[str, ...]) -> Check:
@@ -112,6 +120,15 @@ SETTINGS: tuple[Setting, ...] = (
         "time limit says.",
     ),
     Setting(
+        "done_ttl",
+        None,
+        _maybe_seconds,
+        "seconds",
+        "For how long a run that has ended is remembered, so that its message, should it be delivered again, ends as a "
+        "duplicate. Without it: ten minutes longer than the broker's `visibility_timeout`, which is an hour where "
+        "`broker_transport_options` does not say.",
+    ),
+    Setting(
         "on_conflict",
         "drop",
         _word(ON_CONFLICT),
@@ -154,18 +171,23 @@ SETTINGS: tuple[Setting, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings of one application, checked. Lengths of time are in seconds."""
+    """The settings of one application, checked. Lengths of time are in seconds.
+
+    Beside those of this library it knows the broker's ``visibility_timeout``, which is Celery's.
+    """
 
     url: str = field(repr=False)  # it may hold a password
     namespace: str
     lease_ttl: float
     leader_ttl: float
     max_hold: float
+    done_ttl: float
     on_conflict: str
     on_drop: OnDrop
     on_store_error: OnStoreError
     store_timeout: float
     beat_scheduler: str
+    visibility_timeout: float
 
     @classmethod
     def of(cls, app: Any) -> Settings:
@@ -182,6 +204,8 @@ class Settings:
         _refuse_unknown(conf)
         values = {setting.name: _read(conf, setting) for setting in SETTINGS}
         values["url"] = values["url"] or _borrowed_url(conf)
+        values["visibility_timeout"] = _visibility_timeout(conf)
+        values["done_ttl"] = values["done_ttl"] or values["visibility_timeout"] + _SPARE
         return cls(**values)
 
 
@@ -204,6 +228,12 @@ def _borrowed_url(conf: Any) -> str:
         "write coord_url = 'redis://127.0.0.1:6379/0'"
     )
     raise ConfigurationError(msg)
+
+
+def _visibility_timeout(conf: Any) -> float:
+    """After how many seconds a broker delivers a message again that nobody has acknowledged."""
+    said = (conf.broker_transport_options or {}).get("visibility_timeout")
+    return float(said) if isinstance(said, int | float) else _VISIBILITY_TIMEOUT
 
 
 def _with_host(url: str) -> str:

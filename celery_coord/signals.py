@@ -27,7 +27,9 @@ def _signal(event: type[events.Event]) -> Signal:
 lease_acquired = _signal(events.LeaseAcquired)
 lease_released = _signal(events.LeaseReleased)
 lease_abandoned = _signal(events.LeaseAbandoned)
+lease_kept = _signal(events.LeaseKept)
 lease_lost = _signal(events.LeaseLost)
+lease_outlived = _signal(events.LeaseOutlived)
 cooldown_started = _signal(events.CooldownStarted)
 cooldown_cleared = _signal(events.CooldownCleared)
 task_dropped = _signal(events.TaskDropped)
@@ -44,7 +46,9 @@ SIGNALS: dict[type[events.Event], Signal] = {
     events.LeaseAcquired: lease_acquired,
     events.LeaseReleased: lease_released,
     events.LeaseAbandoned: lease_abandoned,
+    events.LeaseKept: lease_kept,
     events.LeaseLost: lease_lost,
+    events.LeaseOutlived: lease_outlived,
     events.CooldownStarted: cooldown_started,
     events.CooldownCleared: cooldown_cleared,
     events.TaskDropped: task_dropped,

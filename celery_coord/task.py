@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial, wraps
-from typing import Any
+from typing import Any, cast
 
 from celery import Task, states
+from celery.exceptions import Ignore
 from celery.result import EagerResult
+from kombu.utils.imports import symbol_by_name
 
 from celery_coord import worker
 from celery_coord.app import Coordination, coordination
@@ -24,8 +26,12 @@ from celery_coord.events import CooldownCleared
 from celery_coord.keys import KeySpec
 from celery_coord.lease import Look
 from celery_coord.options import Policy, compile_policy, is_concrete, option, refuse_misspelt, shown_name
+from celery_coord.parent import REPLACED
 from celery_coord.policy import Cooldown, Exclusive, OnDrop, Seconds
-from celery_coord.run import PASS_COOLDOWN, Run
+from celery_coord.run import EAGER_NESTING, PASS_COOLDOWN, Replaced, Run
+
+#: What a worker makes of a message; named, so that no other process needs to import it.
+_REQUEST = "celery_coord.delivery:Request"
 
 
 def _gated(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -84,6 +90,7 @@ class CoordinatedTask(Task):  # type: ignore[misc]  # Celery has no types
     on_drop: OnDrop | None = None
     private_arguments: bool = False
 
+    Request = _REQUEST
     name: Any  # Celery's own, which has no types
     request_stack: Any
     _needs_cooldown = False
@@ -104,6 +111,8 @@ class CoordinatedTask(Task):  # type: ignore[misc]  # Celery has no types
         """Celery's hook: options may have come from the setting ``task_annotations``."""
         super().on_bound(app)
         refuse_misspelt(cls)
+        if cls.Request != _REQUEST:
+            cls.Request = _with_ours(cls.Request)
         if cls._compiled(shown_name(cls)) is not None:
             app.steps["worker"].add(worker.CheckStep)
         elif is_concrete(cls) and option(cls, "key") is not None:
@@ -123,6 +132,17 @@ class CoordinatedTask(Task):  # type: ignore[misc]  # Celery has no types
             self._get_app()  # binds it, with its annotations
             self.__dict__["_coord_compiled"] = self._compiled(self.name)
             return self.__dict__["_coord_compiled"]  # type: ignore[no-any-return]
+
+    @property
+    def coord_takes_lease(self) -> bool:
+        """Whether its runs take a lease."""
+        return self._coord_policy is not None and self._coord_policy.exclusive is not None
+
+    @property
+    def coord_ttl(self) -> float:
+        """How long a lease of its runs outlives its last renewal, in seconds."""
+        exclusive = self._own_policy().exclusive
+        return float((exclusive and exclusive.ttl) or self._coordination().settings.lease_ttl)  # type: ignore[arg-type]
 
     def key_of(self, *args: Any, **kwargs: Any) -> str:
         """The key of a call with these arguments.
@@ -171,17 +191,26 @@ class CoordinatedTask(Task):  # type: ignore[misc]  # Celery has no types
         Raises:
             ConfigurationError: the store has no such lock (``memory://``). And as `key_of`.
         """
-        policy, coordinated = self._own_policy(), self._coordination()
-        ttl = float((policy.exclusive and policy.exclusive.ttl) or coordinated.settings.lease_ttl)  # type: ignore[arg-type]
-        return coordinated.store.lock(policy.make_key(args, kwargs), ttl, f"lock@{coordinated.label}")
+        coordinated = self._coordination()
+        return coordinated.store.lock(self.key_of(*args, **kwargs), self.coord_ttl, f"lock@{coordinated.label}")
+
+    def replace(self, sig: Any) -> Any:
+        """Celery's `replace`."""
+        setattr(self.request, REPLACED, True)
+        try:
+            return super().replace(sig)
+        except Ignore as replaced:
+            raise Replaced(*replaced.args) from None
 
     def apply_async(self, *args: Any, pass_cooldown: bool = False, **options: Any) -> Any:
         """Celery's `apply_async`, with ``pass_cooldown=True`` to run though the key is cooling."""
-        return super().apply_async(*args, **_with_header(options, pass_cooldown))
+        return super().apply_async(*args, **_with_headers(options, {PASS_COOLDOWN: pass_cooldown}))
 
     def apply(self, *args: Any, pass_cooldown: bool = False, **options: Any) -> Any:
         """Celery's `apply`; a dropped run ends as REVOKED here as well."""
-        result = super().apply(*args, **_with_header(options, pass_cooldown))
+        # Celery lets an eager run forget which replacement it is.
+        said = {PASS_COOLDOWN: pass_cooldown, EAGER_NESTING: options.get("replaced_task_nesting")}
+        result = super().apply(*args, **_with_headers(options, said))
         if isinstance(result.result, Revoked):
             return EagerResult(result.id, result.result.error, states.REVOKED, name=self.name)
         return result
@@ -210,7 +239,14 @@ class CooldownTask(CoordinatedTask):
     _needs_cooldown = True
 
 
-def _with_header(options: dict[str, Any], pass_cooldown: bool) -> dict[str, Any]:  # noqa: FBT001
-    if not pass_cooldown:
-        return options
-    return {**options, "headers": {**(options.get("headers") or {}), PASS_COOLDOWN: True}}
+def _with_ours(request: Any) -> Any:
+    """A user's own request class, which does what ours does as well."""
+    find = cast("Callable[[Any], type]", symbol_by_name)
+    ours, theirs = find(_REQUEST), find(request)
+    return theirs if issubclass(theirs, ours) else type(theirs.__name__, (ours, theirs), {})
+
+
+def _with_headers(options: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
+    """The options of a call, with those headers that say something."""
+    said = {name: value for name, value in said.items() if value}
+    return {**options, "headers": {**(options.get("headers") or {}), **said}} if said else options

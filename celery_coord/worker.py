@@ -17,7 +17,9 @@ class CheckStep(bootsteps.Step):  # type: ignore[misc]  # Celery has no types
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)
         check(parent.app)
-        if coordination(parent.app).settings.url.startswith("memory://") and _forks(parent.pool_cls):
+        coordinated = coordination(parent.app)
+        coordinated.has_children = _forks(parent.pool_cls)
+        if coordinated.settings.url.startswith("memory://") and coordinated.has_children:
             refuse("memory:// serves one process, and this worker has children: set coord_url = 'redis://...'")
 
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from celery_coord.clock import Clock
 from celery_coord.errors import ConfigurationError
-from celery_coord.lease import Cooling, Held, Lease, Look, Owner, Refusal
+from celery_coord.lease import Cooling, Done, Held, Lease, Look, Owner, Refusal, kept_for_next
 
 
 @dataclass(slots=True)
@@ -22,10 +22,24 @@ class _Guard:
     holder: str = ""
     token: int = 0
     label: str = ""
+    ttl: float = 0.0
     held_until: float = 0.0
     settled_by: str = ""
     cooled_by: str = ""
     cool_until: float = 0.0
+
+
+_NOT_YET = -1
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A run that was admitted, as long as it is remembered; its generation is `_NOT_YET` where no end is known."""
+
+    generation: int
+    ended_at: float
+    until: float
+    told: bool
 
 
 class MemoryStore:
@@ -38,24 +52,45 @@ class MemoryStore:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._guards: dict[str, _Guard] = {}
+        self._ended: dict[tuple[str, str], _Ended] = {}
+        self._sweep_at = 100
         self._changed = threading.Condition()
 
-    def acquire(self, key: str, owner: Owner, ttl: float, *, heed_cooldown: bool, label: str = "") -> Lease | Refusal:
+    def acquire(
+        self, key: str, owner: Owner, ttl: float, *, heed_cooldown: bool, label: str = "", remember: float = 0.0
+    ) -> Lease | Refusal | Done:
         """See `celery_coord.stores.Store.acquire`."""
         with self._changed:
-            look = self._look(key)
-            if heed_cooldown and look.cooling:
-                return look.cooling
+            refused = self._refuses(key, owner, heed_cooldown=heed_cooldown)
+            if refused:
+                return refused
+            held = self._look(key).held
             guard = self._guards.setdefault(key, _Guard())
-            if look.held and guard.holder != str(owner):
-                if not _supersedes(owner, guard.holder):
-                    return look.held
-                look = Look(key, None, None)
-            if not look.held:
+            again = held is not None and held.holder == str(owner)
+            if held and not again and not _supersedes(owner, held.holder):
+                return replace(held, begun=self._has_begun(key, owner))
+            if remember and not self._has_begun(key, owner):
+                self._remember_as(key, owner.run, _Ended(_NOT_YET, 0.0, self._clock.monotonic() + remember, told=False))
+            if not again:
                 guard.token = max(guard.token + 1, int(self._clock.time() * 1_000_000))
-            guard.holder, guard.label = str(owner), label
+            guard.holder, guard.label, guard.ttl = str(owner), label, ttl
             guard.held_until = self._clock.monotonic() + ttl
             return Lease(key, str(owner), guard.token, ttl)
+
+    def refuses(self, key: str, owner: Owner, *, heed_cooldown: bool) -> Cooling | Done | None:
+        """See `celery_coord.stores.Store.refuses`."""
+        with self._changed:
+            return self._refuses(key, owner, heed_cooldown=heed_cooldown)
+
+    def _refuses(self, key: str, owner: Owner, *, heed_cooldown: bool) -> Cooling | Done | None:
+        now, ended = self._clock.monotonic(), self._ended.get((key, owner.run))
+        if ended and ended.until > now and ended.generation >= owner.generation:
+            return Done(key, now - ended.ended_at, ended.told)
+        cooling = self._look(key).cooling if heed_cooldown else None
+        if cooling is None:
+            return None
+        cooled_by = Owner.parse(cooling.holder)
+        return None if cooled_by and cooled_by.run == owner.run else cooling
 
     def renew(self, leases: Sequence[Lease]) -> list[bool]:
         """See `celery_coord.stores.Store.renew`."""
@@ -69,9 +104,10 @@ class MemoryStore:
         self._guards[lease.key].held_until = self._clock.monotonic() + lease.ttl
         return True
 
-    def settle(self, lease: Lease, *, cooldown: float = 0.0) -> bool:
+    def settle(self, lease: Lease, *, cooldown: float = 0.0, remember: float = 0.0, told: bool = True) -> bool:
         """See `celery_coord.stores.Store.settle`."""
         with self._changed:
+            self._remember(lease.key, lease.owner, max(remember, cooldown) if remember else 0.0, told=told)
             held = self._look(lease.key).held
             if held is None or held.holder != lease.owner:
                 guard = self._guards.get(lease.key)
@@ -84,16 +120,60 @@ class MemoryStore:
             self._changed.notify_all()
             return True
 
-    def cool(self, key: str, owner: Owner, seconds: float) -> None:
+    def hold(self, lease: Lease, seconds: float, *, remember: float = 0.0) -> bool:
+        """See `celery_coord.stores.Store.hold`."""
+        with self._changed:
+            self._remember(lease.key, lease.owner, remember, told=True)
+            held, heir = self._look(lease.key).held, kept_for_next(lease.owner)
+            if held is None or held.holder not in (lease.owner, heir):
+                return False
+            guard = self._guards[lease.key]
+            if held.holder == heir:  # kept once is kept
+                return True
+            guard.holder = heir
+            guard.held_until = self._clock.monotonic() + seconds
+            return True
+
+    def cool(self, key: str, owner: Owner, seconds: float, *, remember: float = 0.0, told: bool = True) -> None:
         """See `celery_coord.stores.Store.cool`."""
         with self._changed:
-            self._cool(key, str(owner), seconds)
+            self._remember(key, str(owner), max(remember, seconds) if remember else 0.0, told=told)
+            if seconds:
+                self._cool(key, str(owner), seconds)
 
     def _cool(self, key: str, owner: str, seconds: float) -> None:
         guard = self._guards.setdefault(key, _Guard())
         until = self._clock.monotonic() + seconds
         if until >= guard.cool_until:  # one that lasts longer stays
             guard.cooled_by, guard.cool_until = owner, until
+
+    def _remember(self, key: str, owner: str, seconds: float, *, told: bool) -> None:
+        ended = Owner.parse(owner)
+        if not seconds or ended is None:
+            return
+        now = self._clock.monotonic()
+        before = self._ended.get((key, ended.run))
+        if before is None or before.until <= now or before.generation < ended.generation:
+            self._remember_as(key, ended.run, _Ended(ended.generation, now, now + seconds, told))
+        elif before.generation == ended.generation and told:
+            self._ended[key, ended.run] = replace(before, told=True)
+
+    def _remember_as(self, key: str, run: str, known: _Ended) -> None:
+        """And drop what is remembered no more, each time that there is twice as much as was left the last time."""
+        if len(self._ended) >= self._sweep_at:
+            now = self._clock.monotonic()
+            self._ended = {name: known for name, known in self._ended.items() if known.until > now}
+            self._sweep_at = 2 * len(self._ended) + 100
+        self._ended[key, run] = known
+
+    def _has_begun(self, key: str, owner: Owner) -> bool:
+        known = self._ended.get((key, owner.run))
+        return known is not None and known.until > self._clock.monotonic()
+
+    def forget(self, key: str, owner: Owner) -> None:
+        """See `celery_coord.stores.Store.forget`."""
+        with self._changed:
+            self._ended.pop((key, owner.run), None)
 
     def clear(self, key: str) -> bool:
         """See `celery_coord.stores.Store.clear`."""
@@ -116,7 +196,7 @@ class MemoryStore:
         cooling = guard.cool_until > now
         return Look(
             key,
-            Held(key, guard.holder, guard.held_until - now, guard.token, guard.label) if held else None,
+            Held(key, guard.holder, guard.held_until - now, guard.token, guard.label, guard.ttl) if held else None,
             Cooling(key, guard.cooled_by, guard.cool_until - now) if cooling else None,
         )
 

@@ -9,20 +9,23 @@ from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from under import UnderTest, in_memory, in_redis
 
-from celery_coord.lease import Held, Lease, Look, Owner, Refusal
+from celery_coord.lease import Done, Held, Lease, Look, Owner, Refusal
 
 KEYS = st.sampled_from(["one", "two"])
 OWNERS = st.builds(Owner, st.sampled_from(["a", "b"]), st.integers(0, 2), st.sampled_from(["x", "y"]))
 TTL = 600.0
+LENGTHS = st.sampled_from([0.0, 600.0])
 
 
-def told(answer: Lease | Refusal | Look | None) -> Any:
+def told(answer: Lease | Refusal | Done | Look | None) -> Any:
     """An answer without what two clocks may see differently."""
     match answer:
         case Lease():
             return ("leased", answer.key, answer.owner)
         case Held():
-            return ("held", answer.holder, answer.label)
+            return ("held", answer.holder, answer.label, answer.ttl, answer.overdue, answer.begun)
+        case Done():
+            return ("done", answer.told)
         case Look():
             return (told(answer.held), told(answer.cooling))
         case None:
@@ -44,10 +47,13 @@ class Histories(RuleBasedStateMachine):
     def alike(self, answers: list[Any]) -> None:
         assert answers[0] == answers[1]
 
-    @rule(key=KEYS, owner=OWNERS, heed=st.booleans())
-    def acquire(self, key: str, owner: Owner, heed: bool) -> None:
+    @rule(key=KEYS, owner=OWNERS, heed=st.booleans(), remember=LENGTHS)
+    def acquire(self, key: str, owner: Owner, heed: bool, remember: float) -> None:
         held = [under.store.look(key).held for under in self.stores]
-        answers = [under.store.acquire(key, owner, TTL, heed_cooldown=heed, label=owner.run) for under in self.stores]
+        answers = [
+            under.store.acquire(key, owner, TTL, heed_cooldown=heed, label=owner.run, remember=remember)
+            for under in self.stores
+        ]
         self.alike([told(answer) for answer in answers])
         for before, answer, tokens in zip(held, answers, self.tokens, strict=True):
             if isinstance(answer, Lease):
@@ -60,15 +66,31 @@ class Histories(RuleBasedStateMachine):
         lease = Lease(key, str(owner), 1, TTL)
         self.alike([under.store.renew([lease]) for under in self.stores])
 
-    @rule(key=KEYS, owner=OWNERS, cooldown=st.sampled_from([0.0, 600.0]))
-    def settle(self, key: str, owner: Owner, cooldown: float) -> None:
+    @rule(key=KEYS, owner=OWNERS, cooldown=LENGTHS, remember=LENGTHS, told=st.booleans())
+    def settle(self, key: str, owner: Owner, cooldown: float, remember: float, told: bool) -> None:
         lease = Lease(key, str(owner), 1, TTL)
-        self.alike([under.store.settle(lease, cooldown=cooldown) for under in self.stores])
+        self.alike(
+            [under.store.settle(lease, cooldown=cooldown, remember=remember, told=told) for under in self.stores]
+        )
+
+    @rule(key=KEYS, owner=OWNERS, remember=LENGTHS)
+    def hold(self, key: str, owner: Owner, remember: float) -> None:
+        lease = Lease(key, str(owner), 1, TTL)
+        self.alike([under.store.hold(lease, 900.0, remember=remember) for under in self.stores])
+
+    @rule(key=KEYS, owner=OWNERS, heed=st.booleans())
+    def refuses(self, key: str, owner: Owner, heed: bool) -> None:
+        self.alike([told(under.store.refuses(key, owner, heed_cooldown=heed)) for under in self.stores])
 
     @rule(key=KEYS, owner=OWNERS)
-    def cool(self, key: str, owner: Owner) -> None:
+    def forget(self, key: str, owner: Owner) -> None:
         for under in self.stores:
-            under.store.cool(key, owner, 600.0)
+            under.store.forget(key, owner)
+
+    @rule(key=KEYS, owner=OWNERS, seconds=LENGTHS, remember=LENGTHS, told=st.booleans())
+    def cool(self, key: str, owner: Owner, seconds: float, remember: float, told: bool) -> None:
+        for under in self.stores:
+            under.store.cool(key, owner, seconds, remember=remember, told=told)
 
     @rule(key=KEYS)
     def clear(self, key: str) -> None:

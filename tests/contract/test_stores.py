@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 
 import pytest
 from under import UnderTest
 
-from celery_coord.lease import Cooling, Held, Lease, Owner
+from celery_coord.lease import Cooling, Done, Held, Lease, Owner
 from celery_coord.stores import Store
 
 TTL = 60.0
 
 
+_runs = itertools.count(1)
+
+
+def anybody() -> Owner:
+    """A run that nobody else is."""
+    return Owner.new(f"run-{next(_runs)}")
+
+
 def acquire(store: Store, key: str = "k", owner: Owner | None = None, *, heed_cooldown: bool = True) -> Lease:
-    answer = store.acquire(key, owner or Owner.new("run"), TTL, heed_cooldown=heed_cooldown, label="here")
+    answer = store.acquire(key, owner or anybody(), TTL, heed_cooldown=heed_cooldown, label="here")
     assert isinstance(answer, Lease)
     return answer
 
@@ -158,7 +167,7 @@ def test_a_cooling_key_is_refused_to_those_who_heed_it_with_who_left_it_and_time
     lease = acquire(store)
     store.settle(lease, cooldown=60)
 
-    refusal = store.acquire("k", Owner.new("run"), TTL, heed_cooldown=True)
+    refusal = store.acquire("k", anybody(), TTL, heed_cooldown=True)
 
     assert isinstance(refusal, Cooling)
     assert refusal.holder == lease.owner
@@ -259,3 +268,182 @@ def test_any_text_is_a_key(store: Store, key: str) -> None:
 
     assert isinstance(store.acquire(key, Owner.new("other"), TTL, heed_cooldown=True), Held)
     assert store.settle(lease)
+
+
+def test_a_run_that_is_remembered_as_done_is_told_so_before_all_else(store: Store) -> None:
+    owner = Owner.new("run", 1)
+    store.settle(acquire(store, owner=owner), cooldown=60, remember=600, told=False)
+    acquire(store, heed_cooldown=False)
+
+    for generation in (0, 1):
+        done = store.acquire("k", Owner.new("run", generation), TTL, heed_cooldown=True)
+        assert isinstance(done, Done)
+        assert (done.key, done.told) == ("k", False)
+        assert 0 <= done.age < 60
+    assert isinstance(store.acquire("k", Owner.new("run", 2), TTL, heed_cooldown=False), Held)
+    assert isinstance(store.acquire("other", Owner.new("run", 1), TTL, heed_cooldown=True), Lease)
+
+
+def test_a_run_is_remembered_by_its_latest_generation(store: Store) -> None:
+    """A retry may have ended before the run that published it has."""
+    first, retry = acquire(store, owner=Owner.new("run", 0)), acquire(store, owner=Owner.new("run", 1))
+    assert store.settle(retry, remember=600)
+    assert store.settle(first, remember=600) is False
+
+    assert isinstance(store.acquire("k", Owner.new("run", 1), TTL, heed_cooldown=True), Done)
+
+
+def test_a_run_that_lost_its_lease_is_remembered_all_the_same(under_test: UnderTest) -> None:
+    store, owner = under_test.store, Owner.new("run")
+    lease = acquire(store, owner=owner)
+    under_test.expire_lease("k")
+
+    assert store.settle(lease, cooldown=60, remember=600) is False
+
+    assert isinstance(store.acquire("k", Owner.new("run"), TTL, heed_cooldown=True), Done)
+    assert not store.look("k")
+
+
+def test_what_is_not_to_be_remembered_is_not(store: Store) -> None:
+    store.settle(acquire(store, owner=Owner.new("run")))
+
+    assert isinstance(store.acquire("k", Owner.new("run"), TTL, heed_cooldown=True), Lease)
+
+
+def test_what_is_remembered_can_be_forgotten(store: Store) -> None:
+    owner = Owner.new("run")
+    store.settle(acquire(store, owner=owner), remember=600)
+
+    store.forget("k", owner)
+    store.forget("k", owner)
+
+    assert isinstance(store.acquire("k", Owner.new("run"), TTL, heed_cooldown=True), Lease)
+
+
+def test_a_run_is_not_refused_by_the_quiet_period_that_it_left_itself(store: Store) -> None:
+    """It failed, or else it would be remembered; and others are refused."""
+    store.settle(acquire(store, owner=Owner.new("run")), cooldown=60)
+
+    assert isinstance(store.acquire("k", anybody(), TTL, heed_cooldown=True), Cooling)
+    assert isinstance(store.acquire("k", Owner.new("run"), TTL, heed_cooldown=True), Lease)
+
+
+def test_a_key_that_is_kept_is_for_the_next_generation_alone(store: Store) -> None:
+    lease = acquire(store, owner=Owner.new("run", 1))
+
+    assert store.hold(lease, 600, remember=600)
+    assert store.hold(lease, 600, remember=600)
+
+    assert store.renew([lease]) == [False]
+    assert store.settle(lease, cooldown=60) is False
+    held = store.acquire("k", anybody(), TTL, heed_cooldown=True)
+    assert isinstance(held, Held)
+    assert (held.token, held.label, held.overdue) == (lease.token, "here", False)
+    assert held.left is not None
+    assert held.left > TTL
+    assert isinstance(store.acquire("k", Owner.new("run", 1), TTL, heed_cooldown=True), Done)
+    retry = acquire(store, owner=Owner.new("run", 2))
+    assert retry.token > lease.token
+    left = store.look("k").held.left  # type: ignore[union-attr]
+    assert left is not None
+    assert left <= TTL
+
+
+def test_a_key_is_kept_only_for_its_owner(under_test: UnderTest) -> None:
+    store = under_test.store
+    lost = acquire(store)
+    under_test.expire_lease("k")
+    usurper = acquire(store)
+
+    assert store.hold(lost, 600) is False
+
+    held = store.look("k").held
+    assert held is not None
+    assert held.holder == usurper.owner
+
+
+def test_a_run_without_a_lease_is_kept_away_by_a_quiet_period_and_by_its_own_end(store: Store) -> None:
+    owner = Owner.new("run")
+    assert store.refuses("k", owner, heed_cooldown=True) is None
+
+    store.cool("k", owner, 60, remember=600, told=True)
+
+    done, cooling = (
+        store.refuses("k", Owner.new("run"), heed_cooldown=True),
+        store.refuses("k", anybody(), heed_cooldown=True),
+    )
+    assert isinstance(done, Done)
+    assert done.told
+    assert isinstance(cooling, Cooling)
+    assert cooling.holder == str(owner)
+    assert store.refuses("k", anybody(), heed_cooldown=False) is None
+    assert isinstance(store.refuses("k", Owner.new("run"), heed_cooldown=False), Done)
+    store.forget("k", owner)
+    assert store.refuses("k", Owner.new("run"), heed_cooldown=True) is None
+
+
+def test_a_run_can_be_remembered_without_a_quiet_period(store: Store) -> None:
+    store.cool("k", Owner.new("run"), 0.0, remember=600)
+
+    assert isinstance(store.refuses("k", Owner.new("run"), heed_cooldown=True), Done)
+    assert store.refuses("k", anybody(), heed_cooldown=True) is None
+
+
+def test_a_holder_that_has_missed_a_renewal_is_overdue(under_test: UnderTest) -> None:
+    store = under_test.store
+    acquire(store)
+    fresh = store.look("k").held
+
+    under_test.age_lease("k", TTL / 2)
+    stale = store.acquire("k", anybody(), TTL, heed_cooldown=True)
+
+    assert fresh is not None
+    assert fresh.ttl == TTL
+    assert not fresh.overdue
+    assert isinstance(stale, Held)
+    assert stale.overdue
+
+
+def test_an_end_that_was_not_told_can_be_called_told_and_not_the_other_way_round(store: Store) -> None:
+    lease = acquire(store, owner=Owner.new("run", 1))
+    store.settle(lease, cooldown=900, remember=600, told=False)
+
+    def told() -> object:
+        done = store.refuses("k", Owner.new("run", 1), heed_cooldown=False)
+        return done.told if isinstance(done, Done) else done
+
+    assert told() is False
+    store.cool("k", Owner.new("run", 0), 0.0, remember=600, told=True)
+    assert told() is False
+    store.cool("k", Owner.new("run", 1), 0.0, remember=600, told=True)
+    assert told() is True
+    store.cool("k", Owner.new("run", 1), 0.0, remember=600, told=False)
+    assert told() is True
+
+
+def test_a_run_that_was_admitted_before_is_known_as_begun(under_test: UnderTest) -> None:
+    """A stranger may be faster than the second delivery of a message whose first one died."""
+    store = under_test.store
+    first = store.acquire("k", Owner.new("run"), TTL, heed_cooldown=True, remember=600)
+    assert isinstance(first, Lease)
+    under_test.expire_lease("k")
+    stranger = acquire(store)
+
+    again = store.acquire("k", Owner.new("run"), TTL, heed_cooldown=True, remember=600)
+    other = store.acquire("k", anybody(), TTL, heed_cooldown=True, remember=600)
+
+    assert isinstance(again, Held)
+    assert isinstance(other, Held)
+    assert (again.holder, again.begun, other.begun) == (stranger.owner, True, False)
+    assert store.refuses("k", Owner.new("run"), heed_cooldown=False) is None
+    under_test.expire_lease("k")
+    assert isinstance(store.acquire("k", Owner.new("run"), TTL, heed_cooldown=True, remember=600), Lease)
+
+
+def test_a_run_that_has_begun_is_remembered_as_done_when_it_is(store: Store) -> None:
+    lease = store.acquire("k", Owner.new("run"), TTL, heed_cooldown=True, remember=600)
+    assert isinstance(lease, Lease)
+
+    store.settle(lease, remember=600, told=True)
+
+    assert isinstance(store.acquire("k", Owner.new("run"), TTL, heed_cooldown=True, remember=600), Done)

@@ -17,6 +17,7 @@ class UnderTest:
     store: Store
     expire_lease: Callable[[str], None]
     expire_cooldown: Callable[[str], None]
+    age_lease: Callable[[str, float], None]
 
 
 def in_memory() -> UnderTest:
@@ -30,7 +31,10 @@ def in_memory() -> UnderTest:
         if key in store._guards:
             store._guards[key].cool_until = 0.0
 
-    return UnderTest(store, expire_lease, expire_cooldown)
+    def age_lease(key: str, seconds: float) -> None:
+        store._guards[key].held_until -= seconds
+
+    return UnderTest(store, expire_lease, expire_cooldown, age_lease)
 
 
 def in_redis(url: str, namespace: str = "coord") -> UnderTest:
@@ -43,4 +47,8 @@ def in_redis(url: str, namespace: str = "coord") -> UnderTest:
     def expire_cooldown(key: str) -> None:
         store._client.delete(f"coord-cooldown:{store._name(key)}")
 
-    return UnderTest(store, expire_lease, expire_cooldown)
+    def age_lease(key: str, seconds: float) -> None:
+        name = f"lock:{store._name(key)}"
+        store._client.pexpire(name, store._client.pttl(name) - int(seconds * 1000))  # type: ignore[operator]
+
+    return UnderTest(store, expire_lease, expire_cooldown, age_lease)

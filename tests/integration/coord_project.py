@@ -7,16 +7,27 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
 import redis
+from billiard import current_process
 from celery import Celery, Task, current_task
 from celery.utils.dispatch import Signal
 
-from celery_coord import Cooldown, CooldownTask, CoordinatedTask, Exclusive, ExclusiveTask, current_lease
+from celery_coord import (
+    Cooldown,
+    CooldownTask,
+    CoordinatedTask,
+    Exclusive,
+    ExclusiveTask,
+    LeaseLost,
+    current_lease,
+    parent_lease,
+)
 from celery_coord.signals import SIGNALS
 
 #: Where bodies and signals are recorded; set by the test that starts this process.
@@ -124,10 +135,10 @@ def annotated(n: str) -> dict[str, Any]:
 
 
 @one_per_n(bind=True, cooldown=60, max_retries=1, default_retry_delay=0)
-def retrying(self: Task, n: str) -> dict[str, Any]:
+def retrying(self: Task, n: str, *, countdown: float = 0) -> dict[str, Any]:
     tell(n, f"try {self.request.retries}")
     if self.request.retries == 0:
-        raise self.retry(countdown=0)
+        raise self.retry(countdown=countdown)
     return tell_all(n)
 
 
@@ -142,9 +153,97 @@ def replacing(self: Task, n: str) -> dict[str, Any]:
     raise self.replace(self.app.tasks["step"].si(n))
 
 
-@one_per_n(exclusive=Exclusive(ttl=2), acks_late=True, reject_on_worker_lost=True, cooldown=60)
+@one_per_n(acks_late=True, reject_on_worker_lost=True, cooldown=60)
 def durable(n: str) -> dict[str, Any]:
     return tell_all(n, wait=True)
+
+
+@one_per_n(bind=True, exclusive=Exclusive(hold_on_retry=True), cooldown=Cooldown(60, on_failure=10), max_retries=1)
+def tenacious(self: Task, n: str, *, countdown: float = 0, fail: bool = False) -> dict[str, Any]:
+    """Holds its key over its retry; the retry ends well, or fails for good."""
+    tell(n, f"try {self.request.retries}")
+    if self.request.retries == 0:
+        raise self.retry(countdown=countdown)
+    return tell_all(n, wait=True, fail=fail)
+
+
+@one_per_n(exclusive=Exclusive(ttl=3, on_lost="raise"))
+def interruptible(n: str) -> None:
+    """Blocks in one call; only an interruption ends it."""
+    tell(n, "begin")
+    try:
+        time.sleep(_PATIENCE)
+    except LeaseLost:
+        tell(n, "interrupted")
+        raise
+
+
+@one_per_n(exclusive=Exclusive(ttl=1, on_lost="raise"))
+def tolerant(n: str) -> dict[str, Any]:
+    """Is interrupted, and goes on to a good end all the same."""
+    tell(n, "begin")
+    try:
+        await_go(n)
+    except LeaseLost:
+        tell(n, "interrupted")
+        await_go(n)
+    return facts()
+
+
+def only_in_a_child(n: str) -> str:
+    if current_process().name == "MainProcess":
+        raise RuntimeError("not in the parent")
+    return n
+
+
+@task(base=ExclusiveTask, key=only_in_a_child, exclusive=Exclusive(ttl=1))
+def childish(n: str) -> dict[str, Any]:
+    return tell_all(n, wait=True)
+
+
+@one_per_n(time_limit=1)
+def stubborn(n: str) -> None:
+    """Hears no SIGTERM, and says that it lives until it is killed."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    tell(n, "begin")
+    while True:
+        recorder().set(f"alive:{n}", time.time())
+
+
+@one_per_n(acks_late=True, ignore_result=True)
+def mute(n: str) -> None:
+    """Keeps no result, so that its end is known by what it sets off alone."""
+    tell_all(n, wait=True)
+
+
+@one_per_n(bind=True, cooldown=60)
+def parental(self: Task, n: str) -> dict[str, Any]:
+    """Sends a task that holds no lease, which sends another."""
+    self.app.tasks["child"].delay(n, depth=1)
+    return facts()
+
+
+@task(bind=True)
+def child(self: Task, n: str, *, depth: int = 0) -> None:
+    sent_under = parent_lease()
+    recorder().rpush(f"children:{n}", json.dumps(sent_under and [sent_under.key, sent_under.token]))
+    if depth:
+        self.app.tasks["child"].delay(n, depth=depth - 1)
+
+
+@one_per_n(bind=True, max_retries=1)
+def retrying_child(self: Task, n: str) -> None:
+    """Retries; the retry was sent under the lease that the first try was sent under."""
+    sent_under = parent_lease()
+    recorder().rpush(f"children:{n}", json.dumps(sent_under and [sent_under.key, sent_under.token]))
+    if self.request.retries == 0:
+        raise self.retry(countdown=0)
+
+
+@one_per_n(bind=True, key="other:{n}")
+def parental_of_a_retry(self: Task, n: str) -> dict[str, Any]:
+    self.app.tasks["retrying_child"].delay(n)
+    return facts()
 
 
 @task()
@@ -211,8 +310,8 @@ def record_signal(which: str, /, *, sender: object, signal: Signal, **fields: An
 
 
 def record_signals() -> None:
-    for signal in SIGNALS.values():
-        signal.connect(partial(record_signal, signal.name), weak=False)
+    for ours in SIGNALS.values():
+        ours.connect(partial(record_signal, ours.name), weak=False)
 
 
 if URL in os.environ:  # started by a test, not imported by one

@@ -28,7 +28,9 @@ def held(prefork: Site) -> Iterator[str]:
 
 
 def assert_dropped(result: Any, n: str) -> None:
-    """Who waits is told of the drop, promptly."""
+    """Who waits is told of the drop, promptly; also who knows the id alone, and not what stands before it."""
+    if isinstance(result, AsyncResult):
+        result = AsyncResult(result.id, app=result.app)
     with pytest.raises(Exception, match="dropped|TaskDropped") as caught:
         result.get(timeout=PROMPTLY)
     if isinstance(caught.value, TaskDropped):

@@ -318,7 +318,7 @@ def test_a_unix_socket_is_reached_in_both_spellings(url: str, tmp_path: object) 
         store.close()
 
 
-@pytest.mark.parametrize("name", ["acquire", "renew", "settle", "cool", "look"])
+@pytest.mark.parametrize("name", ["acquire", "renew", "settle", "hold", "refuses", "cool", "look"])
 def test_a_scripts_header_is_what_its_body_uses(name: str) -> None:
     source = files("celery_coord.stores.redis").joinpath(f"{name}.lua").read_text()
     header, body = "", ""
@@ -338,3 +338,13 @@ def test_a_scripts_header_is_what_its_body_uses(name: str) -> None:
     for word in re.findall(r'return \{?"(\w+)"', body):
         assert f'"{word}"' in header
     assert set(re.findall(r"redis\.call\(\"\w+\", (\w+)", body)) <= set(keys)
+
+
+def test_a_run_is_remembered_for_as_long_as_its_quiet_period_also_when_it_was_told_later(
+    store: RedisStore, client: redis.Redis
+) -> None:
+    store.settle(acquire(store), cooldown=900, remember=600, told=False)
+
+    store.cool("k", Owner.new("run"), 0.0, remember=600, told=True)
+
+    assert 600 < client.ttl("coord-done:{coord:k}:run") <= 900

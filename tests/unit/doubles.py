@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 
 from celery_coord.errors import StoreError
 from celery_coord.events import Event
-from celery_coord.lease import Lease, Look, Owner, Refusal
+from celery_coord.lease import Cooling, Done, Lease, Look, Owner, Refusal
+from celery_coord.renewal import Keeper
 from celery_coord.stores.memory import MemoryStore
 from celery_coord.testing import FakeClock
 
@@ -26,6 +27,13 @@ class Seen:
         return [type(event).__name__ for event in self.events]
 
 
+class StillKeeper(Keeper):
+    """Without its thread: the test makes the rounds."""
+
+    def _look_at(self, at: float) -> None:
+        pass
+
+
 class FlakyStore(MemoryStore):
     """The reference store, which can be away, and which counts what it is asked."""
 
@@ -42,25 +50,35 @@ class FlakyStore(MemoryStore):
         if self.away:
             raise StoreError("away")
 
-    def acquire(self, key: str, owner: Owner, ttl: float, *, heed_cooldown: bool, label: str = "") -> Lease | Refusal:
+    def acquire(
+        self, key: str, owner: Owner, ttl: float, *, heed_cooldown: bool, label: str = "", remember: float = 0.0
+    ) -> Lease | Refusal | Done:
         self._ask("acquire")
-        return super().acquire(key, owner, ttl, heed_cooldown=heed_cooldown, label=label)
+        return super().acquire(key, owner, ttl, heed_cooldown=heed_cooldown, label=label, remember=remember)
 
     def renew(self, leases: list[Lease]) -> list[bool]:  # type: ignore[override]
         self._ask("renew")
         return super().renew(leases)
 
-    def settle(self, lease: Lease, *, cooldown: float = 0.0) -> bool:
+    def settle(self, lease: Lease, *, cooldown: float = 0.0, remember: float = 0.0, told: bool = True) -> bool:
         self._ask("settle")
-        return super().settle(lease, cooldown=cooldown)
+        return super().settle(lease, cooldown=cooldown, remember=remember, told=told)
+
+    def hold(self, lease: Lease, seconds: float, *, remember: float = 0.0) -> bool:
+        self._ask("hold")
+        return super().hold(lease, seconds, remember=remember)
 
     def look(self, key: str) -> Look:
         self._ask("look")
         return super().look(key)
 
-    def cool(self, key: str, owner: Owner, seconds: float) -> None:
+    def refuses(self, key: str, owner: Owner, *, heed_cooldown: bool) -> Cooling | Done | None:
+        self._ask("refuses")
+        return super().refuses(key, owner, heed_cooldown=heed_cooldown)
+
+    def cool(self, key: str, owner: Owner, seconds: float, *, remember: float = 0.0, told: bool = True) -> None:
         self._ask("cool")
-        super().cool(key, owner, seconds)
+        super().cool(key, owner, seconds, remember=remember, told=told)
 
     def expire(self, key: str) -> None:
         self._guards[key].held_until = 0.0

@@ -1,31 +1,33 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from doubles import FlakyStore, Seen
+from doubles import FlakyStore, Seen, StillKeeper
 
 from celery_coord import Cooldown, LeaseLost, NoLease, current_lease
 from celery_coord.errors import StoreError
-from celery_coord.gate import Admitted, Claim, Ending, Gate, Unanswered
-from celery_coord.lease import Cooling, Held, Owner
+from celery_coord.gate import Admitted, Claim, Ending, Gate, Kind, Unanswered
+from celery_coord.lease import Cooling, Done, Held, Owner
 from celery_coord.renewal import Holding, Keeper
 from celery_coord.testing import FakeClock
 
 Run = Callable[..., object]
 
+_runs = itertools.count(1)
 
-def claim(run: str = "run", **changes: object) -> Claim:
-    whole = Claim(
-        "k", Owner.new(run), "here", ttl=30, max_hold=3600, cooldown=Cooldown(60, on_failure=10), heed_cooldown=True
-    )
+
+def claim(run: str = "", **changes: object) -> Claim:
+    owner = Owner.new(run or f"run-{next(_runs)}")
+    whole = Claim("k", owner, "here", ttl=30, max_hold=3600, cooldown=Cooldown(60, on_failure=10), heed_cooldown=True)
     return replace(whole, **changes)  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def keeper(store: FlakyStore, clock: FakeClock, seen: Seen) -> Keeper:
-    return Keeper(store, clock, seen)
+    return StillKeeper(store, clock, seen)
 
 
 @pytest.fixture
@@ -33,8 +35,10 @@ def gate(store: FlakyStore, keeper: Keeper, clock: FakeClock, seen: Seen) -> Gat
     return Gate(store, keeper, clock, seen)
 
 
-def failed(error: BaseException) -> Ending:
-    return Ending.FAILED if isinstance(error, Exception) else Ending.NEITHER
+def failed(error: BaseException | None) -> Ending:
+    if error is None:
+        return Ending(Kind.WELL)
+    return Ending(Kind.FAILED if isinstance(error, Exception) else Kind.NEITHER)
 
 
 def never() -> None:
@@ -110,18 +114,46 @@ def test_a_body_sees_its_lease_and_code_outside_has_none(gate: Gate, store: Flak
     assert current_lease(None) is None
 
 
-def test_a_lost_lease_earns_no_quiet_period_and_is_told(gate: Gate, store: FlakyStore, seen: Seen) -> None:
-    def body() -> None:
+def test_a_good_result_under_a_lost_lease_stands_and_earns_no_quiet_period_and_is_told(
+    gate: Gate, store: FlakyStore, seen: Seen
+) -> None:
+    def body() -> int:
         store.expire("k")
         store.acquire("k", Owner.new("usurper"), 30, heed_cooldown=True)
+        return 42
 
-    assert isinstance(gate.admit(claim(), body, failed), Admitted)
+    assert gate.admit(claim(), body, failed) == Admitted(42)
 
     look = store.look("k")
     assert look.cooling is None
     assert look.held is not None
     assert look.held.holder.startswith("usurper/")
+    assert seen.kinds == ["LeaseAcquired", "LeaseLost", "LeaseOutlived"]
+
+
+def test_a_lease_that_is_no_longer_trusted_earns_no_quiet_period_though_the_store_still_has_it(
+    gate: Gate, store: FlakyStore, clock: FakeClock, seen: Seen
+) -> None:
+    def body() -> None:
+        clock.advance(29)  # the store keeps it for 30, its holder believes in it for 28.5
+        assert current_lease().lost
+
+    gate.admit(claim(), body, failed)
+
+    assert not store.look("k")
+    assert seen.kinds == ["LeaseAcquired", "LeaseReleased", "LeaseLost", "LeaseOutlived"]
+
+
+def test_a_failure_under_a_lost_lease_is_a_loss_and_no_result(gate: Gate, store: FlakyStore, seen: Seen) -> None:
+    def body() -> None:
+        store.expire("k")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        gate.admit(claim(), body, failed)
+
     assert seen.kinds == ["LeaseAcquired", "LeaseLost"]
+    assert not store.look("k")
 
 
 def test_a_loss_is_told_once(gate: Gate, store: FlakyStore, clock: FakeClock, keeper: Keeper, seen: Seen) -> None:
@@ -133,7 +165,7 @@ def test_a_loss_is_told_once(gate: Gate, store: FlakyStore, clock: FakeClock, ke
 
     gate.admit(claim(), body, failed)
 
-    assert seen.kinds == ["LeaseAcquired", "LeaseLost"]
+    assert seen.kinds == ["LeaseAcquired", "LeaseLost", "LeaseOutlived"]
 
 
 def test_a_run_whose_next_generation_took_over_lost_nothing(gate: Gate, store: FlakyStore, seen: Seen) -> None:
@@ -145,10 +177,59 @@ def test_a_run_whose_next_generation_took_over_lost_nothing(gate: Gate, store: F
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        gate.admit(claim(), body, failed)
+        gate.admit(claim("run"), body, failed)
 
     assert seen.kinds == ["LeaseAcquired"]
     assert store.look("k").held is not None
+
+
+def test_a_run_that_is_passed_on_can_keep_its_key_for_its_next_generation(
+    gate: Gate, store: FlakyStore, clock: FakeClock, seen: Seen
+) -> None:
+    def body() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        gate.admit(claim("run"), body, lambda _: Ending(Kind.PASSED_ON, remember=600, hold=90))
+
+    clock.advance(89)
+    assert isinstance(gate.admit(claim("other"), never, failed), Held)
+    assert isinstance(gate.admit(claim("run"), never, failed), Done)
+    assert gate.admit(claim(owner=Owner.new("run", 1)), lambda: 1, failed) == Admitted(1)
+    assert seen.kinds[:2] == ["LeaseAcquired", "LeaseKept"]
+
+
+def test_a_run_that_ended_well_is_done(gate: Gate, clock: FakeClock) -> None:
+    def well(_: BaseException | None) -> Ending:
+        return Ending(Kind.WELL, remember=600, told=False)
+
+    gate.admit(claim("run", cooldown=None), lambda: None, well)
+    clock.advance(5)
+
+    assert gate.admit(claim("run"), never, failed) == Done("k", 5, told=False)
+    assert isinstance(gate.admit(claim("other", cooldown=None), lambda: None, well), Admitted)
+
+
+def test_a_run_that_failed_runs_again_also_in_its_own_quiet_period(gate: Gate, store: FlakyStore) -> None:
+    with pytest.raises(ZeroDivisionError):
+        gate.admit(claim("run"), lambda: 1 / 0, failed)
+    assert isinstance(gate.admit(claim("other"), never, failed), Cooling)
+
+    assert gate.admit(claim("run"), lambda: 1, failed) == Admitted(1)
+
+
+def test_the_lease_of_a_dead_run_is_abandoned_and_no_other(gate: Gate, store: FlakyStore, seen: Seen) -> None:
+    dead, alive = Owner.new("dead"), Owner.new("alive")
+    store.acquire("k", dead, 30, heed_cooldown=True)
+    store.acquire("other", alive, 30, heed_cooldown=True)
+
+    gate.abandon("k", dead)
+    gate.abandon("k", dead)
+    gate.abandon("other", dead)
+
+    assert not store.look("k")
+    assert store.look("other").held.holder == str(alive)  # type: ignore[union-attr]
+    assert seen.kinds == ["LeaseAbandoned"]
 
 
 def test_without_an_answer_the_body_does_not_start(gate: Gate, store: FlakyStore) -> None:
@@ -200,9 +281,9 @@ def test_a_quiet_period_alone_takes_no_lease(gate: Gate, store: FlakyStore, seen
         assert current_lease(None) is None
 
     assert isinstance(gate.admit(lone, body, failed), Admitted)
-    assert isinstance(gate.admit(lone, never, failed), Cooling)
+    assert isinstance(gate.admit(claim(ttl=0.0), never, failed), Cooling)
     assert seen.kinds == ["CooldownStarted"]
-    assert [act for act in store.asked if act != "look"] == ["cool"]
+    assert [act for act in store.asked if act not in ("look", "refuses")] == ["cool"]
 
 
 def test_a_quiet_period_alone_follows_a_failure_too_if_asked(gate: Gate, store: FlakyStore) -> None:
@@ -221,4 +302,83 @@ def test_a_loss_is_told_also_where_the_store_is_away_at_the_end(
 
     gate.admit(claim(), body, failed)
 
-    assert sorted(seen.kinds) == ["LeaseAcquired", "LeaseLost", "StoreFailed"]
+    assert sorted(seen.kinds) == ["LeaseAcquired", "LeaseLost", "LeaseOutlived", "StoreFailed"]
+
+
+def test_a_lease_that_was_granted_after_we_gave_up_asking_is_nobodys_for_long(
+    gate: Gate, store: FlakyStore, keeper: Keeper, clock: FakeClock, seen: Seen
+) -> None:
+    """4. The request of a run that was not answered may lie in the store's queue, and be granted when it is back."""
+    ours = claim()
+    store.away = True
+    assert isinstance(gate.admit(ours, never, failed), Unanswered)
+    store.away = False
+
+    clock.advance(1)
+    keeper.round()
+    store.acquire("k", ours.owner, 30, heed_cooldown=True)  # it comes after our first try
+    clock.advance(1)
+    keeper.round()
+
+    assert not store.look("k")
+    assert seen.kinds == ["LeaseAbandoned"]
+    asked = len(store.asked)
+    clock.advance(1)
+    keeper.round()
+    assert len(store.asked) == asked
+
+
+def test_what_the_store_did_not_answer_is_settled_when_it_is_back(
+    gate: Gate, store: FlakyStore, keeper: Keeper, clock: FakeClock, seen: Seen
+) -> None:
+    """4. ... within a second, while the process lives; 12. and the cooldown begins in that step."""
+
+    def body() -> None:
+        store.away = True
+
+    gate.admit(claim(), body, failed)
+    clock.advance(1)
+    keeper.round()
+    store.away = False
+    assert store.look("k").held is not None
+
+    clock.advance(1)
+    keeper.round()
+
+    look = store.look("k")
+    assert look.held is None
+    assert look.cooling is not None
+    assert look.cooling.left == 60
+    assert seen.kinds == ["LeaseAcquired", "StoreFailed", "LeaseReleased", "CooldownStarted"]
+
+
+def test_what_the_store_did_not_answer_is_given_up_when_the_lease_has_ended(
+    gate: Gate, store: FlakyStore, keeper: Keeper, clock: FakeClock
+) -> None:
+    def body() -> None:
+        store.away = True
+
+    gate.admit(claim(), body, failed)
+    for _ in range(31):
+        clock.advance(1)
+        keeper.round()
+    asked = len(store.asked)
+    clock.advance(1)
+    keeper.round()
+
+    assert len(store.asked) == asked
+
+
+def test_a_store_that_is_away_is_asked_once_in_a_round_whatever_waits_for_it(
+    gate: Gate, store: FlakyStore, keeper: Keeper, clock: FakeClock
+) -> None:
+    """5. Renewals come first: what is left for later does not keep them waiting, one time-out after another."""
+    store.away = True
+    for _ in range(5):
+        gate.admit(claim(), never, failed)
+    asked = len(store.asked)
+
+    clock.advance(1)
+    keeper.round()
+
+    assert len(store.asked) == asked + 1

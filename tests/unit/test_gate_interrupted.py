@@ -12,7 +12,7 @@ import pytest
 from doubles import Seen
 
 from celery_coord.clock import SystemClock
-from celery_coord.gate import Claim, Ending, Gate, current_lease
+from celery_coord.gate import Claim, Ending, Gate, Kind, current_lease
 from celery_coord.lease import Owner
 from celery_coord.renewal import Keeper
 from celery_coord.stores.memory import MemoryStore
@@ -45,7 +45,7 @@ def test_an_interrupted_run_leaves_no_lease_behind_and_none_that_is_renewed(arme
     gate = Gate(store, keeper, clock, lambda _: None)
 
     def admit(owner: Owner) -> None:
-        gate.admit(Claim("k", owner, ttl=30, max_hold=86_400), lambda: None, lambda _: Ending.FAILED)
+        gate.admit(Claim("k", owner, ttl=30, max_hold=86_400), lambda: None, lambda _: Ending(Kind.FAILED))
 
     began = time.perf_counter()
     for _ in range(200):

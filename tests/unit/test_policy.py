@@ -36,6 +36,17 @@ def test_a_conflict_can_only_be_met_by_a_word_that_is_known() -> None:
         Exclusive(on_conflict="drp")  # type: ignore[arg-type]
 
 
+def test_the_loss_of_a_lease_can_only_be_met_by_a_word_that_is_known() -> None:
+    with pytest.raises(ConfigurationError, match="one of 'flag', 'raise', not 'rise': did you mean 'raise'"):
+        Exclusive(on_lost="rise")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [1, 60.0, "yes", None])
+def test_a_key_is_kept_over_a_retry_or_it_is_not(value: object) -> None:
+    with pytest.raises(ConfigurationError, match=r"write Exclusive\(hold_on_retry=True\)"):
+        Exclusive(hold_on_retry=value)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("jitter", [-0.1, 1.1, "much", None])
 def test_a_jitter_that_is_no_proportion_is_refused(jitter: object) -> None:
     with pytest.raises(ConfigurationError, match="jitter=0.1"):

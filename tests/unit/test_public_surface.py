@@ -24,10 +24,12 @@ def test_the_exported_names_are_what_they_should_be() -> None:
         "LeaseLost",
         "Look",
         "NoLease",
+        "ParentLease",
         "StoreError",
         "TaskDropped",
         "UnstableKey",
         "current_lease",
+        "parent_lease",
         "signals",
     }
     assert all(hasattr(celery_coord, name) for name in celery_coord.__all__)

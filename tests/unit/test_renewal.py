@@ -6,23 +6,17 @@ import threading
 import time
 
 import pytest
-from doubles import FlakyStore, Seen
+from doubles import FlakyStore, Seen, StillKeeper
 
 from celery_coord import LeaseLost
 from celery_coord.clock import SystemClock
+from celery_coord.errors import StoreError
 from celery_coord.events import LeaseLost as Lost, StoreFailed
 from celery_coord.lease import Lease, Owner
 from celery_coord.renewal import Holding, Keeper
 from celery_coord.testing import FakeClock
 
 TTL = 30.0
-
-
-class StillKeeper(Keeper):
-    """Without its thread: the test makes the rounds."""
-
-    def watch(self, holding: Holding) -> None:
-        self._holdings[holding.lease.owner] = holding
 
 
 @pytest.fixture
@@ -223,3 +217,51 @@ def test_short_bodies_do_not_wake_the_keeper_one_by_one(store: FlakyStore, seen:
         time.sleep(0.005)  # the keeper's turn, if it was woken
 
     assert len(rounds) < 10
+
+
+def test_what_is_left_for_later_waits_when_a_renewal_is_due(clock: FakeClock, store: FlakyStore, seen: Seen) -> None:
+    """5. The lease is renewed while the body runs, however much was left for a store that was away."""
+    keeper, done = StillKeeper(store, clock, seen), []
+
+    def slow() -> bool:
+        clock.advance(1)
+        done.append(keeper._holdings["run/0/x"].trusted_for)
+        return True
+
+    lease = store.acquire("k", Owner("run", 0, "x"), 3, heed_cooldown=False)
+    assert isinstance(lease, Lease)
+    keeper.watch(Holding(lease, clock, asked_at=clock.monotonic(), max_hold=3600))
+    for _ in range(20):
+        keeper.do_later(slow, until=clock.monotonic() + 3600)
+    for _ in range(60):
+        keeper.round()
+        clock.advance(0.5)
+
+    assert len(done) == 20
+    assert min(done) > 0
+    assert "LeaseLost" not in seen.kinds
+
+
+@pytest.mark.parametrize("error", [StoreError("this one alone"), RuntimeError("a surprise")])
+def test_what_cannot_be_done_later_keeps_nothing_else_waiting_and_has_an_end(
+    clock: FakeClock, store: FlakyStore, seen: Seen, error: Exception
+) -> None:
+    keeper, asked, done = StillKeeper(store, clock, seen), [], []
+
+    def never() -> bool:
+        asked.append(clock.monotonic())
+        raise error
+
+    def well() -> bool:
+        done.append(1)
+        return True
+
+    keeper.do_later(never, until=clock.monotonic() + 10)
+    keeper.do_later(well, until=clock.monotonic() + 10)
+    for _ in range(20):
+        clock.advance(1)
+        keeper.round()
+
+    assert done == [1]
+    assert 5 <= len(asked) <= 10
+    assert not keeper._later

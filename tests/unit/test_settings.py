@@ -62,6 +62,14 @@ def test_the_defaults_are_those_of_the_contract() -> None:
     assert (settings.on_conflict, settings.on_drop, settings.on_store_error) == ("drop", "revoke", "retry")
 
 
+def test_a_run_is_remembered_for_as_long_as_the_broker_may_deliver_its_message_again() -> None:
+    assert of(coord_url=REDIS).done_ttl == 3600 + 600
+    assert of(coord_url=REDIS, broker_transport_options={"visibility_timeout": 7200}).done_ttl == 7200 + 600
+    assert of(coord_url=REDIS, coord_done_ttl=60).done_ttl == 60
+    with pytest.raises(ConfigurationError, match="coord_done_ttl is more than 0 seconds"):
+        of(coord_url=REDIS, coord_done_ttl=0)
+
+
 def test_without_a_url_the_result_backend_serves_else_the_broker() -> None:
     other = "redis://127.0.0.1:2/0"
 

@@ -1,28 +1,34 @@
 -- acquire: grant the lease on a key, or say why not.
 --
--- KEYS: lock cooldown lease
--- ARGV: owner ttl_ms label heed_cooldown
+-- KEYS: lock cooldown lease done
+-- ARGV: owner run generation ttl_ms label heed_cooldown remember_ms
 -- returns token                                      it is granted
---       | {"held", holder, left_ms, known}           known: the record of the newest lease; the holder's, unless
---                                                    another library took the lock
+--       | {"done", age_ms, told}                     the run has ended, in this generation or a later one
 --       | {"cooling", holder, left_ms}               left_ms is -1 where there is no end
-local lock, cooldown, lease = KEYS[1], KEYS[2], KEYS[3]
-local owner, ttl_ms, label, heed_cooldown = unpack(ARGV)
+--       | {"held", holder, left_ms, known, begun}    known: the record of the newest lease; the holder's, unless
+--                                                    another library took the lock; begun: "b" where the run that asks
+--                                                    has been admitted before
+local lock, cooldown, lease, done = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local owner, run, generation, ttl_ms, label, heed_cooldown, remember_ms = unpack(ARGV)
 
+local ended_ms, told = end_of(done, generation)
+if ended_ms then
+  return {"done", ended_ms, told}
+end
+
+local parts = "^(.*)/(%d+)/[^/]+$"
 if heed_cooldown == "1" then
-  local cooling = redis.call("PTTL", cooldown)
-  if cooling ~= -2 then
-    return {"cooling", redis.call("GET", cooldown), cooling}
+  local cooled_by = redis.call("GET", cooldown)
+  if cooled_by and string.match(cooled_by, parts) ~= run then
+    return {"cooling", cooled_by, redis.call("PTTL", cooldown)}
   end
 end
 
 local holder, known = redis.call("GET", lock), redis.call("GET", lease)
 if holder and holder ~= owner then
-  local parts = "^(.*)/(%d+)/[^/]+$"
-  local run, generation = string.match(owner, parts)
   local held_run, held_generation = string.match(holder, parts)
   if held_run ~= run or tonumber(held_generation) >= tonumber(generation) then
-    return {"held", holder, redis.call("PTTL", lock), known or ""}
+    return {"held", holder, redis.call("PTTL", lock), known or "", has_begun(done)}
   end
 end
 
@@ -34,6 +40,7 @@ if not token or holder ~= owner then
 end
 
 redis.call("SET", lock, owner, "PX", ttl_ms)
+begin(done, remember_ms)
 -- Kept for a day past the lease: a clock that steps back by less than that cannot repeat a token.
-redis.call("SET", lease, token .. "\n" .. owner .. "\n" .. label, "PX", ttl_ms + 86400000)
+redis.call("SET", lease, token .. "\n" .. ttl_ms .. "\n" .. owner .. "\n" .. label, "PX", ttl_ms + 86400000)
 return token

@@ -55,7 +55,10 @@ class Lines:
 
     def close(self) -> None:
         """Give all idle connections back."""
-        while self._idle:
-            line = self._idle.pop()
+        while True:
+            try:
+                line = self._idle.pop()
+            except IndexError:
+                return
             line.connection.disconnect()
             line.close()

@@ -21,10 +21,11 @@ class Script:
 
     Args:
         name: the verb, which is the name of the file.
+        after: the file of what must stand before it.
     """
 
-    def __init__(self, name: str) -> None:
-        self.source = files("celery_coord.stores.redis").joinpath(f"{name}.lua").read_text(encoding="utf-8")
+    def __init__(self, name: str, *, after: str = "") -> None:
+        self.source = (_read(after) if after else "") + _read(name)
         self._digest = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
     def run(self, lines: Lines, keys: Sequence[str], *args: str | int) -> Any:
@@ -47,3 +48,7 @@ class Script:
             for keys, args in calls:
                 pipeline.evalsha(self._digest, len(keys), *keys, *args)
             return pipeline.execute(raise_on_error=False)
+
+
+def _read(name: str) -> str:
+    return files("celery_coord.stores.redis").joinpath(f"{name}.lua").read_text(encoding="utf-8")

@@ -1,10 +1,12 @@
--- settle: end a lease and begin its quiet period in one step, for its owner only.
+-- settle: end a lease and begin its quiet period in one step, for its owner only; remember that the run has ended.
 --
--- KEYS: lock cooldown signal
--- ARGV: owner cooldown_ms
+-- KEYS: lock cooldown signal done
+-- ARGV: owner generation cooldown_ms remember_ms told
 -- returns "settled" | "lost"
-local lock, cooldown, signal = KEYS[1], KEYS[2], KEYS[3]
-local owner, cooldown_ms = unpack(ARGV)
+local lock, cooldown, signal, done = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local owner, generation, cooldown_ms, remember_ms, told = unpack(ARGV)
+
+remember(done, generation, remember_ms, told)
 
 local holder = redis.call("GET", lock)
 if holder ~= owner then

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property, wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import redis
 import redis_lock
 from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError, ResponseError
 
 from celery_coord.errors import ConfigurationError, StoreError
-from celery_coord.lease import Cooling, Held, Lease, Look, Owner, Refusal
+from celery_coord.lease import Cooling, Done, Held, Lease, Look, Owner, Refusal, kept_for_next, run_and_generation
 from celery_coord.stores.redis.client import client_from
 from celery_coord.stores.redis.lines import Lines
 from celery_coord.stores.redis.scripts import Call, Script
@@ -24,10 +25,12 @@ OLDEST = (6, 2)
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-_ACQUIRE = Script("acquire")
+_ACQUIRE = Script("acquire", after="ended")
 _RENEW = Script("renew")
-_SETTLE = Script("settle")
-_COOL = Script("cool")
+_SETTLE = Script("settle", after="ended")
+_HOLD = Script("hold", after="ended")
+_REFUSES = Script("refuses", after="ended")
+_COOL = Script("cool", after="ended")
 _LOOK = Script("look")
 
 _NO_END = -1
@@ -69,26 +72,40 @@ class RedisStore:
     def _name(self, key: str) -> str:
         return f"{{{self._namespace}:{key}}}"
 
+    def _done(self, name: str, run: str) -> str:
+        return f"coord-done:{name}:{run}"
+
     @_answers
-    def acquire(self, key: str, owner: Owner, ttl: float, *, heed_cooldown: bool, label: str = "") -> Lease | Refusal:
+    def acquire(
+        self, key: str, owner: Owner, ttl: float, *, heed_cooldown: bool, label: str = "", remember: float = 0.0
+    ) -> Lease | Refusal | Done:
         """See `celery_coord.stores.Store.acquire`."""
         name, owner_id = self._name(key), str(owner)
         answer = _ACQUIRE.run(
             self._lines,
-            (f"lock:{name}", f"coord-cooldown:{name}", f"coord-lease:{name}"),
+            (f"lock:{name}", f"coord-cooldown:{name}", f"coord-lease:{name}", self._done(name, owner.run)),
             owner_id,
+            owner.run,
+            owner.generation,
             _ms(ttl),
             label,
             int(heed_cooldown),
+            _ms(remember),
         )
         match answer:
             case str(token):
                 return Lease(key, owner_id, int(token), ttl)
-            case ["cooling", holder, left]:
-                return Cooling(key, holder, _left(left))
-            case ["held", holder, left, known]:
-                return _held(key, holder, left, known)
-        raise StoreError(f"acquire answered {answer!r}")
+            case ["held", holder, left, known, begun]:
+                return replace(_held(key, holder, left, known), begun=bool(begun))
+        return _kept_away(key, answer)
+
+    @_answers
+    def refuses(self, key: str, owner: Owner, *, heed_cooldown: bool) -> Cooling | Done | None:
+        """See `celery_coord.stores.Store.refuses`."""
+        name = self._name(key)
+        keys = (f"coord-cooldown:{name}", self._done(name, owner.run))
+        answer = _REFUSES.run(self._lines, keys, owner.run, owner.generation, int(heed_cooldown))
+        return None if answer == "nothing" else _kept_away(key, answer)
 
     @_answers
     def renew(self, leases: Sequence[Lease]) -> list[bool]:
@@ -100,16 +117,34 @@ class RedisStore:
         return [_still_ours(answer) for answer in _RENEW.run_many(self._client, calls)]
 
     @_answers
-    def settle(self, lease: Lease, *, cooldown: float = 0.0) -> bool:
+    def settle(self, lease: Lease, *, cooldown: float = 0.0, remember: float = 0.0, told: bool = True) -> bool:
         """See `celery_coord.stores.Store.settle`."""
         name = self._name(lease.key)
-        keys = (f"lock:{name}", f"coord-cooldown:{name}", f"lock-signal:{name}")
-        return bool(_SETTLE.run(self._lines, keys, lease.owner, _ms(cooldown)) == "settled")
+        run, generation = run_and_generation(lease.owner)
+        keys = (f"lock:{name}", f"coord-cooldown:{name}", f"lock-signal:{name}", self._done(name, run))
+        args = (lease.owner, generation, _ms(cooldown), _kept_ms(remember, cooldown), int(told))
+        return bool(_SETTLE.run(self._lines, keys, *args) == "settled")
 
     @_answers
-    def cool(self, key: str, owner: Owner, seconds: float) -> None:
+    def hold(self, lease: Lease, seconds: float, *, remember: float = 0.0) -> bool:
+        """See `celery_coord.stores.Store.hold`."""
+        name = self._name(lease.key)
+        run, generation = run_and_generation(lease.owner)
+        args = (lease.owner, generation, _ms(seconds), _ms(remember), kept_for_next(lease.owner))
+        return bool(_HOLD.run(self._lines, (f"lock:{name}", self._done(name, run)), *args) == "held")
+
+    @_answers
+    def cool(self, key: str, owner: Owner, seconds: float, *, remember: float = 0.0, told: bool = True) -> None:
         """See `celery_coord.stores.Store.cool`."""
-        _COOL.run(self._lines, (f"coord-cooldown:{self._name(key)}",), str(owner), _ms(seconds))
+        name = self._name(key)
+        keys = (f"coord-cooldown:{name}", self._done(name, owner.run))
+        args = (str(owner), owner.generation, _ms(seconds), _kept_ms(remember, seconds), int(told))
+        _COOL.run(self._lines, keys, *args)
+
+    @_answers
+    def forget(self, key: str, owner: Owner) -> None:
+        """See `celery_coord.stores.Store.forget`."""
+        self._lines.ask("DEL", self._done(self._name(key), owner.run))
 
     @_answers
     def clear(self, key: str) -> bool:
@@ -193,11 +228,22 @@ def _still_ours(answer: object) -> bool:
     return answer == "renewed"  # a key of the wrong kind is no lock any more, and spoils no other lease
 
 
+def _kept_away(key: str, answer: Any) -> Cooling | Done:
+    """A refusal that is not a holder's."""
+    match answer:
+        case ["done", age, told]:
+            return Done(key, int(age) / 1000, told == "1")
+        case ["cooling", holder, left]:
+            return Cooling(key, holder, _left(left))
+    raise StoreError(f"the store answered {answer!r}")
+
+
 def _held(key: str, holder: str, left: int, known: str) -> Held:
     """A refusal, with what the record says of the holder; it says nothing of another library's."""
-    token, _, rest = known.partition("\n")
-    owner, _, label = rest.partition("\n")
-    return Held(key, holder, _left(left), int(token), label) if owner == holder else Held(key, holder, _left(left))
+    token, ttl, owner, label = [*known.split("\n", 3), "", "", "", ""][:4]
+    if holder not in (owner, kept_for_next(owner)):
+        return Held(key, holder, _left(left))
+    return Held(key, holder, _left(left), int(token), label, int(ttl) / 1000)
 
 
 def _left(milliseconds: int) -> float | None:
@@ -206,6 +252,11 @@ def _left(milliseconds: int) -> float | None:
 
 def _ms(seconds: float) -> int:
     return math.ceil(seconds * 1000)
+
+
+def _kept_ms(remember: float, cooldown: float) -> int:
+    """A run is remembered for as long as it keeps others away, so that it knows its own quiet period."""
+    return _ms(max(remember, cooldown)) if remember else 0
 
 
 __all__ = ["OLDEST", "RedisStore"]

@@ -1,0 +1,42 @@
+-- ended: which runs have ended, as the acts know it. Stands before those that ask or remember it.
+--
+-- A run that has ended is one key: its generation, when that was in milliseconds, and whether all were told (1 or 0).
+-- One that was admitted, and is not known to have ended, is the same key with a "b".
+local function now_ms()
+  local now = redis.call("TIME")
+  return now[1] * 1000 + math.floor(now[2] / 1000)
+end
+
+-- How many milliseconds ago the run ended in this generation or a later one, and whether all were told; or nil.
+local function end_of(done, generation)
+  local ended_generation, ended_at, told = string.match(redis.call("GET", done) or "", "(%d+) (%d+) (%d)")
+  if ended_generation and tonumber(ended_generation) >= tonumber(generation) then
+    return string.format("%.0f", now_ms() - ended_at), told
+  end
+end
+
+-- The run is admitted. What is known of the end of an earlier generation stays: it says as much.
+local function begin(done, remember_ms)
+  if remember_ms ~= "0" then
+    redis.call("SET", done, "b", "PX", remember_ms, "NX")
+  end
+end
+
+-- "b" where the run has been admitted before, else nothing.
+local function has_begun(done)
+  return redis.call("EXISTS", done) == 1 and "b" or ""
+end
+
+-- The end of a later generation may be known before that of an earlier one: it stays. One that was not told may be now.
+local function remember(done, generation, remember_ms, told)
+  if remember_ms == "0" then
+    return
+  end
+  local known, ended_at, was_told = string.match(redis.call("GET", done) or "", "(%d+) (%d+) (%d)")
+  if not known or tonumber(known) < tonumber(generation) then
+    redis.call("SET", done, generation .. " " .. string.format("%.0f", now_ms()) .. " " .. told, "PX", remember_ms)
+  elseif known == generation and was_told == "0" and told == "1" then
+    redis.call("SET", done, generation .. " " .. ended_at .. " 1", "KEEPTTL")
+  end
+end
+

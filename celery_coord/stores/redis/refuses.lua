@@ -1,0 +1,20 @@
+-- refuses: what keeps a run away that takes no lease.
+--
+-- KEYS: cooldown done
+-- ARGV: run generation heed_cooldown
+-- returns "nothing"
+--       | {"done", age_ms, told}                     the run has ended, in this generation or a later one
+--       | {"cooling", holder, left_ms}               left_ms is -1 where there is no end
+local cooldown, done = KEYS[1], KEYS[2]
+local run, generation, heed_cooldown = unpack(ARGV)
+
+local ended_ms, told = end_of(done, generation)
+if ended_ms then
+  return {"done", ended_ms, told}
+end
+
+local cooled_by = heed_cooldown == "1" and redis.call("GET", cooldown)
+if cooled_by and string.match(cooled_by, "^(.*)/%d+/[^/]+$") ~= run then
+  return {"cooling", cooled_by, redis.call("PTTL", cooldown)}
+end
+return "nothing"

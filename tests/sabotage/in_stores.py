@@ -1,0 +1,425 @@
+"""Breaks in the stores: Redis's scripts, what is around them, and the reference in memory."""
+
+from __future__ import annotations
+
+from tests.sabotage.breaks import Break
+
+_CONTRACT = "tests/contract/test_stores.py::test_"
+_REDIS = "tests/redis/test_redis_store.py::test_"
+_FOUND = "tests/redis/test_found_in_redis.py::test_"
+_FOUND_IN_MEMORY = "tests/unit/test_found_by_sabotage.py::test_"
+_LINES = "tests/redis/test_lines.py::test_"
+
+_ACQUIRE = "stores/redis/acquire.lua"
+_ENDED = "stores/redis/ended.lua"
+_HOLD = "stores/redis/hold.lua"
+_RENEW = "stores/redis/renew.lua"
+_SETTLE = "stores/redis/settle.lua"
+_MEMORY = "stores/memory.py"
+
+_GENERATIONS = f"{_CONTRACT}a_later_generation_of_a_run_takes_over_and_an_earlier_one_or_a_stranger_does_not"
+_COOLING = f"{_CONTRACT}a_cooling_key_is_refused_to_those_who_heed_it_with_who_left_it_and_time_left"
+_STILL_OURS = f"{_CONTRACT}a_quiet_period_begins_only_if_the_lease_was_still_ours"
+_LONGER_STAYS = f"{_CONTRACT}a_quiet_period_that_lasts_longer_stays"
+_RENEWED_FOR_OWNER = f"{_CONTRACT}leases_are_renewed_in_one_go_and_only_for_their_owner"
+_KEPT_FOR_OWNER = f"{_CONTRACT}a_key_is_kept_only_for_its_owner"
+_DONE = f"{_CONTRACT}a_run_that_is_remembered_as_done_is_told_so_before_all_else"
+_LATEST = f"{_CONTRACT}a_run_is_remembered_by_its_latest_generation"
+_OWN_PERIOD = f"{_CONTRACT}a_run_is_not_refused_by_the_quiet_period_that_it_left_itself"
+_ASKS_AGAIN = f"{_CONTRACT}an_owner_that_asks_again_is_granted_the_same_lease_again"
+_SETTLED_ONCE = f"{_CONTRACT}settled_once_is_settled"
+_LOST_IS_DONE = f"{_CONTRACT}a_run_that_lost_its_lease_is_remembered_all_the_same"
+_WITHOUT_LEASE = f"{_CONTRACT}a_run_without_a_lease_is_kept_away_by_a_quiet_period_and_by_its_own_end"
+_TOLD_LATER = f"{_CONTRACT}an_end_that_was_not_told_can_be_called_told_and_not_the_other_way_round"
+_GROWS = f"{_CONTRACT}a_token_is_larger_than_every_earlier_one"
+_HELD = f"{_CONTRACT}a_held_key_is_refused_with_holder_token_label_and_time_left"
+_NO_TWO = f"{_CONTRACT}no_two_threads_hold_a_key_at_once"
+
+IN_REDIS = (
+    Break(
+        "acquire grants a held key",
+        "1. at most one holds the lease",
+        _ACQUIRE,
+        "if holder and holder ~= owner then",
+        "if false then",
+        (f"{_NO_TWO}[redis]", f"{_HELD}[redis]"),
+    ),
+    Break(
+        "acquire ignores the generation: the same one takes over",
+        "7. a redelivered message waits while its earlier delivery may live",
+        _ACQUIRE,
+        "tonumber(held_generation) >= tonumber(generation)",
+        "tonumber(held_generation) > tonumber(generation)",
+        (f"{_GENERATIONS}[redis]",),
+    ),
+    Break(
+        "acquire refuses a later generation",
+        "7. a retry or a replacement takes over",
+        _ACQUIRE,
+        "if held_run ~= run or tonumber(held_generation) >= tonumber(generation) then",
+        "if true then",
+        (f"{_GENERATIONS}[redis]",),
+    ),
+    Break(
+        "acquire does not compare the run: a stranger of a later generation takes over",
+        "1. at most one holds the lease",
+        _ACQUIRE,
+        "held_run ~= run or",
+        "held_run and",
+        (f"{_GENERATIONS}[redis]",),
+    ),
+    Break(
+        "acquire is not idempotent",
+        "7. an answer that got lost does not make a run meet itself",
+        _ACQUIRE,
+        "if holder and holder ~= owner then",
+        "if holder then",
+        (f"{_ASKS_AGAIN}[redis]",),
+    ),
+    Break(
+        "acquire does not heed the quiet period",
+        "12. a run that arrives in the quiet period is dropped",
+        _ACQUIRE,
+        'if heed_cooldown == "1" then',
+        "if false then",
+        (f"{_COOLING}[redis]",),
+    ),
+    Break(
+        "acquire heeds the quiet period of the run itself",
+        "7. a message is never dropped on account of its own earlier delivery",
+        _ACQUIRE,
+        "if cooled_by and string.match(cooled_by, parts) ~= run then",
+        "if cooled_by then",
+        (f"{_OWN_PERIOD}[redis]",),
+    ),
+    Break(
+        "acquire ignores that the run is done",
+        "7. if the earlier delivery succeeded it ends as a duplicate",
+        _ACQUIRE,
+        "if ended_ms then",
+        "if false then",
+        (f"{_DONE}[redis]",),
+    ),
+    Break(
+        "a token has no floor",
+        "1. tokens grow, also after a FLUSHALL",
+        _ACQUIRE,
+        "math.max((token or 0) + 1, now[1] * 1000000 + now[2])",
+        "(token or 0) + 1",
+        (f"{_REDIS}a_token_is_larger_than_every_earlier_one_also_after_a_flushall",),
+    ),
+    Break(
+        "a token is the server's time alone",
+        "1. tokens grow, also after a clock was set back",
+        _ACQUIRE,
+        "math.max((token or 0) + 1, now[1] * 1000000 + now[2])",
+        "now[1] * 1000000 + now[2]",
+        (f"{_REDIS}a_token_is_larger_than_every_earlier_one_also_after_the_servers_clock_was_set_back",),
+    ),
+    Break(
+        "renew does not compare the owner",
+        "6. only the owner's own lease is renewed",
+        _RENEW,
+        'if redis.call("GET", lock) ~= owner then',
+        'if not redis.call("GET", lock) then',
+        (f"{_RENEWED_FOR_OWNER}[redis]",),
+    ),
+    Break(
+        "settle does not compare the owner",
+        "6. only the owner's own lease is released or abandoned",
+        _SETTLE,
+        "if holder ~= owner then",
+        "if not holder then",
+        (f"{_STILL_OURS}[redis]",),
+    ),
+    Break(
+        "settle begins the quiet period though the lease was lost",
+        "12. the cooldown begins only if the lease was still ours",
+        _SETTLE,
+        "if holder ~= owner then",
+        'if holder ~= owner then\n  redis.call("SET", cooldown, owner, "PX", tonumber(cooldown_ms) + 1)',
+        (f"{_STILL_OURS}[redis]",),
+    ),
+    Break(
+        "settle shortens a quiet period that lasts longer",
+        "12. a quiet period that was earned stays",
+        _SETTLE,
+        "if left ~= -1 and left <= tonumber(cooldown_ms) then",
+        "if true then",
+        (f"{_LONGER_STAYS}[redis]",),
+    ),
+    Break(
+        "settle is not idempotent",
+        "5. an answer that got lost is no lost lease",
+        _SETTLE,
+        'redis.call("LINDEX", signal, 0) == owner',
+        "false",
+        (f"{_SETTLED_ONCE}[redis]",),
+    ),
+    Break(
+        "settle does not remember a run that lost its lease",
+        "7. if the earlier delivery succeeded it ends as a duplicate",
+        _SETTLE,
+        "remember(done, generation, remember_ms, told)\n\nlocal holder",
+        'if redis.call("GET", lock) == owner then remember(done, generation, remember_ms, told) end\n\nlocal holder',
+        (f"{_LOST_IS_DONE}[redis]",),
+    ),
+    Break(
+        "renew lets go of what is known of the holder",
+        "11. who held the key can be said",
+        _RENEW,
+        'redis.call("PEXPIRE", lease, ttl_ms + 86400000)\n',
+        "",
+        (f"{_REDIS}a_lease_that_is_renewed_keeps_what_is_known_of_it",),
+    ),
+    Break(
+        "settle leaves a key for ever",
+        "4. what a lease leaves behind ends by itself",
+        _SETTLE,
+        'redis.call("PEXPIRE", signal, 10000)\n',
+        "",
+        (f"{_REDIS}what_a_lease_leaves_behind_ends_by_itself",),
+    ),
+    Break(
+        "a run is forgotten while its own quiet period lasts",
+        "7. if the earlier delivery succeeded it ends as a duplicate",
+        "stores/redis/store.py",
+        "return _ms(max(remember, cooldown)) if remember else 0",
+        "return _ms(remember)",
+        (f"{_FOUND}a_run_is_remembered_for_as_long_as_its_own_quiet_period_lasts",),
+    ),
+    Break(
+        "hold does not compare the owner",
+        "6. only the owner's own lease is kept for its retry",
+        _HOLD,
+        "if holder ~= owner then",
+        "if not holder then",
+        (f"{_KEPT_FOR_OWNER}[redis]",),
+    ),
+    Break(
+        "the end of an earlier generation overwrites that of a later one",
+        "7. if the earlier delivery succeeded it ends as a duplicate",
+        _ENDED,
+        "if not known or tonumber(known) < tonumber(generation) then",
+        "if true then",
+        (f"{_LATEST}[redis]",),
+    ),
+    Break(
+        "an end that was told stays untold",
+        "7. if the earlier delivery succeeded it ends as a duplicate",
+        _ENDED,
+        'elseif known == generation and was_told == "0" and told == "1" then',
+        "elseif false then",
+        (f"{_TOLD_LATER}[redis]",),
+    ),
+    Break(
+        "an end that was told is called untold",
+        "7. if the earlier delivery succeeded it ends as a duplicate",
+        _ENDED,
+        "if not known or tonumber(known) < tonumber(generation) then",
+        "if not known or tonumber(known) <= tonumber(generation) then",
+        (f"{_TOLD_LATER}[redis]",),
+    ),
+    Break(
+        "a run is done in this very generation alone",
+        "7. a message whose run handed over to a retry is spent",
+        _ENDED,
+        "tonumber(ended_generation) >= tonumber(generation)",
+        "tonumber(ended_generation) == tonumber(generation)",
+        (f"{_DONE}[redis]",),
+    ),
+    Break(
+        "a run without a lease is not told that it is done",
+        "7. if the earlier delivery succeeded it ends as a duplicate",
+        "stores/redis/refuses.lua",
+        "if ended_ms then",
+        "if false then",
+        (f"{_WITHOUT_LEASE}[redis]",),
+    ),
+    Break(
+        "a run without a lease does not heed the quiet period",
+        "12. a run that arrives in the quiet period is dropped",
+        "stores/redis/refuses.lua",
+        "if cooled_by and",
+        "if false and",
+        (f"{_WITHOUT_LEASE}[redis]",),
+    ),
+    Break(
+        "cool shortens a quiet period that lasts longer",
+        "12. a quiet period that was earned stays",
+        "stores/redis/cool.lua",
+        "if left ~= -1 and left <= tonumber(cooldown_ms) then",
+        "if true then",
+        (f"{_LONGER_STAYS}[redis]",),
+    ),
+    Break(
+        "a server that will not write takes leases away",
+        "5. a holder that cannot renew is told so by its own clock",
+        "stores/redis/store.py",
+        'if isinstance(answer, RedisError) and "WRONGTYPE" not in str(answer):',
+        "if False:",
+        (f"{_REDIS}a_server_that_will_not_write_for_a_while_takes_no_lease_away",),
+    ),
+    Break(
+        "a line goes back to the idle ones after an interrupted answer",
+        "1. nobody takes another's answer for its own",
+        "stores/redis/lines.py",
+        "            if line.connection is not None:\n"
+        "                line.connection.disconnect()\n"
+        "            line.close()\n"
+        "            raise",
+        "            self._idle.append(line)\n            raise",
+        (f"{_LINES}an_answer_that_nobody_waited_for_is_not_taken_for_the_next_one",),
+    ),
+    Break(
+        "a lost answer is not asked for again",
+        "9. a connection that was closed is no outage",
+        "stores/redis/lines.py",
+        "            return self._ask_once(command)\n\n",
+        "            raise\n\n",
+        (f"{_FOUND}a_connection_that_the_server_closed_is_no_outage",),
+    ),
+)
+
+IN_MEMORY = (
+    Break(
+        "in memory: acquire grants a held key",
+        "1. at most one holds the lease",
+        _MEMORY,
+        "if held and not again and not _supersedes(owner, held.holder):",
+        "if False:",
+        (f"{_NO_TWO}[memory]", f"{_HELD}[memory]"),
+    ),
+    Break(
+        "in memory: the same generation takes over",
+        "7. a redelivered message waits while its earlier delivery may live",
+        _MEMORY,
+        "held.generation < owner.generation",
+        "held.generation <= owner.generation",
+        (f"{_GENERATIONS}[memory]",),
+    ),
+    Break(
+        "in memory: a later generation is refused",
+        "7. a retry or a replacement takes over",
+        _MEMORY,
+        "held.generation < owner.generation",
+        "False",
+        (f"{_GENERATIONS}[memory]",),
+    ),
+    Break(
+        "in memory: a stranger of a later generation takes over",
+        "1. at most one holds the lease",
+        _MEMORY,
+        "held.run == owner.run and held.generation",
+        "held.generation",
+        (f"{_GENERATIONS}[memory]",),
+    ),
+    Break(
+        "in memory: acquire does not heed the quiet period",
+        "12. a run that arrives in the quiet period is dropped",
+        _MEMORY,
+        "cooling = self._look(key).cooling if heed_cooldown else None",
+        "cooling = None",
+        (f"{_COOLING}[memory]",),
+    ),
+    Break(
+        "in memory: a run heeds its own quiet period",
+        "7. a message is never dropped on account of its own earlier delivery",
+        _MEMORY,
+        "return None if cooled_by and cooled_by.run == owner.run else cooling",
+        "return cooling",
+        (f"{_OWN_PERIOD}[memory]",),
+    ),
+    Break(
+        "in memory: a run is not told that it is done",
+        "7. if the earlier delivery succeeded it ends as a duplicate",
+        _MEMORY,
+        "if ended and ended.until > now and ended.generation >= owner.generation:",
+        "if False:",
+        (f"{_DONE}[memory]", f"{_WITHOUT_LEASE}[memory]"),
+    ),
+    Break(
+        "in memory: a token does not grow",
+        "1. tokens grow",
+        _MEMORY,
+        "guard.token = max(guard.token + 1, int(self._clock.time() * 1_000_000))",
+        "guard.token = int(self._clock.time() * 1_000_000)",
+        (f"{_GROWS}[memory]",),
+    ),
+    Break(
+        "in memory: renew does not compare the owner",
+        "6. only the owner's own lease is renewed",
+        _MEMORY,
+        "if held is None or held.holder != lease.owner:\n            return False",
+        "if held is None:\n            return False",
+        (f"{_RENEWED_FOR_OWNER}[memory]",),
+    ),
+    Break(
+        "in memory: settle does not compare the owner",
+        "6. only the owner's own lease is released or abandoned",
+        _MEMORY,
+        "if held is None or held.holder != lease.owner:\n                guard",
+        "if held is None:\n                guard",
+        (f"{_STILL_OURS}[memory]",),
+    ),
+    Break(
+        "in memory: settle begins the quiet period though the lease was lost",
+        "12. the cooldown begins only if the lease was still ours",
+        _MEMORY,
+        "if held is None or held.holder != lease.owner:\n                guard",
+        "if held is None or held.holder != lease.owner:\n"
+        "                self._cool(lease.key, lease.owner, cooldown)\n"
+        "                guard",
+        (f"{_STILL_OURS}[memory]",),
+    ),
+    Break(
+        "in memory: settle has a run forgotten while its own quiet period lasts",
+        "7. if the earlier delivery succeeded it ends as a duplicate",
+        _MEMORY,
+        "max(remember, cooldown) if remember else 0.0",
+        "remember",
+        (f"{_FOUND_IN_MEMORY}a_run_is_remembered_for_as_long_as_its_own_quiet_period_lasts",),
+    ),
+    Break(
+        "in memory: cool has a run forgotten while its own quiet period lasts",
+        "7. if the earlier delivery succeeded it ends as a duplicate",
+        _MEMORY,
+        "max(remember, seconds) if remember else 0.0",
+        "remember",
+        (f"{_FOUND_IN_MEMORY}a_run_is_remembered_for_as_long_as_its_own_quiet_period_lasts",),
+    ),
+    Break(
+        "in memory: hold does not compare the owner",
+        "6. only the owner's own lease is kept for its retry",
+        _MEMORY,
+        "if held is None or held.holder not in (lease.owner, heir):",
+        "if held is None:",
+        (f"{_KEPT_FOR_OWNER}[memory]",),
+    ),
+    Break(
+        "in memory: a longer quiet period is shortened",
+        "12. a quiet period that was earned stays",
+        _MEMORY,
+        "if until >= guard.cool_until:",
+        "if True:",
+        (f"{_LONGER_STAYS}[memory]",),
+    ),
+    Break(
+        "in memory: an end that was told stays untold",
+        "7. if the earlier delivery succeeded it ends as a duplicate",
+        _MEMORY,
+        "elif before.generation == ended.generation and told:",
+        "elif False:",
+        (f"{_TOLD_LATER}[memory]",),
+    ),
+    Break(
+        "in memory: the end of an earlier generation overwrites that of a later one",
+        "7. if the earlier delivery succeeded it ends as a duplicate",
+        _MEMORY,
+        "if before is None or before.until <= now or before.generation < ended.generation:",
+        "if True:",
+        (f"{_LATEST}[memory]",),
+    ),
+)
+
+IN_STORES = (*IN_REDIS, *IN_MEMORY)
