@@ -9,9 +9,20 @@ For example:
 """
 
 from celery_coord import signals
+from celery_coord.components import component
 from celery_coord.drop import Dropped, TaskDropped
-from celery_coord.errors import ConfigurationError, CoordError, LeaseLost, NoLease, StoreError, UnstableKey
+from celery_coord.election import Leader
+from celery_coord.errors import (
+    ConfigurationError,
+    CoordError,
+    LeaseLost,
+    NoLease,
+    NotLeader,
+    StoreError,
+    UnstableKey,
+)
 from celery_coord.gate import current_lease
+from celery_coord.leading import Election
 from celery_coord.lease import Cooling, Held, Look
 from celery_coord.parent import ParentLease, parent_lease
 from celery_coord.policy import Cooldown, Exclusive
@@ -26,17 +37,21 @@ __all__ = [
     "CoordError",
     "CoordinatedTask",
     "Dropped",
+    "Election",
     "Exclusive",
     "ExclusiveTask",
     "Held",
     "Holding",
+    "Leader",
     "LeaseLost",
     "Look",
     "NoLease",
+    "NotLeader",
     "ParentLease",
     "StoreError",
     "TaskDropped",
     "UnstableKey",
+    "component",
     "current_lease",
     "parent_lease",
     "signals",

@@ -14,7 +14,7 @@ from typing import Any
 
 from celery_coord import events, signals
 from celery_coord.clock import Clock, SystemClock
-from celery_coord.election import Election
+from celery_coord.election import Candidate
 from celery_coord.gate import Gate
 from celery_coord.renewal import Keeper
 from celery_coord.settings import Settings
@@ -47,8 +47,9 @@ class Coordination:
     def __init__(self, app: Any, clock: Clock | None = None) -> None:
         self._app = app
         self.pid = os.getpid()
-        self.label = f"{socket.gethostname()}:{self.pid}"
         self.settings = Settings.of(app)
+        where = f"{socket.gethostname()}:{self.pid}"
+        self.label = f"{where} {self.settings.label}" if self.settings.label else where
         self.clock = clock or SystemClock()
         self.store: Store = open_store(
             self.settings.url,
@@ -66,16 +67,25 @@ class Coordination:
         events.log(event)
         signals.send(self._app, event)
 
-    def election(self, name: str, *, healthy: Callable[[], bool] = lambda: True) -> Election:
-        """A candidate of this process for the leadership of a name; see `celery_coord.election.Election`."""
-        return Election(
+    def candidate(
+        self,
+        name: str,
+        *,
+        ttl: float | None = None,
+        label: str | None = None,
+        term_limit: float | None = None,
+        healthy: Callable[[], bool] = lambda: True,
+    ) -> Candidate:
+        """A candidate of this process for the leadership of a name, as the settings have it where nothing is said."""
+        return Candidate(
             name,
             store=self.store,
             clock=self.clock,
-            ttl=self.settings.leader_ttl,
-            label=self.label,
+            ttl=ttl or self.settings.leader_ttl,
+            label=f"{self.label} {label}" if label else self.label,
             notify=self.notify,
             healthy=healthy,
+            term_limit=term_limit or self.settings.leader_term_limit,
         )
 
 

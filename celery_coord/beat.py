@@ -2,38 +2,45 @@
 
 The scheduler that ``coord_beat_scheduler`` names is made when this beat is elected and closed when it no longer leads.
 A follower loads nothing, writes nothing and sends nothing. Before each tick, and again before each entry is sent, the
-leader makes sure that it leads; that costs no round trip. A beat whose loop is stuck for a ttl stops leading.
+leader makes sure that it leads; that costs no round trip. Each entry is claimed in the store before it is sent, see
+`celery_coord.claims`. A beat whose loop is stuck for a ttl stops leading, and so does one whose inner scheduler cannot
+be made, or raises: its log says why, and another one is elected.
 
-Not promised yet: what the last leader sent is known to the next one only as far as the inner scheduler shares it
-(a database does, `PersistentScheduler`'s file does not). So around a take-over an instant may be sent twice, or not
-at all.
+A beat that a worker embeds ends with its worker.
 """
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+from billiard import current_process
+from celery import signals
 from celery.beat import Scheduler
 from celery.utils.imports import symbol_by_name
 from celery.utils.log import get_logger
 
 from celery_coord.app import coordination
-from celery_coord.election import Election
-from celery_coord.errors import CoordError
+from celery_coord.claims import Claims, NotClaimed
+from celery_coord.election import Candidate
+from celery_coord.errors import StoreError
+from celery_coord.keys import LEADER_PREFIX
+from celery_coord.lease import Lease
+from celery_coord.undisturbed import Undisturbed
 from celery_coord.worker import check, refuse
 
 #: The name that the beats of an application campaign for.
 ELECTION = "beat"
 #: How soon a follower that was elected begins to act, in seconds.
-_POLL = 0.1
+_POLL = 0.05
 #: How often a leader's loop shows that it is not stuck, in seconds.
 _LONGEST_SLEEP = 1.0
+#: A take-over needs so many seconds beside the ttl, at most.
+_TAKE_OVER = 1.0
+#: A wall clock that falls behind the monotonic one by so many seconds was set back.
+_SET_BACK = 1.0
 
 logger = get_logger(__name__)
-
-
-class NotLeading(CoordError):
-    """An entry came due just as the leadership ended: the next leader sends it."""
 
 
 class LeaderScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
@@ -48,18 +55,32 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
         SystemExit: the configuration cannot work; with one sentence that says why.
     """
 
+    #: RedBeat asks every scheduler for the key of its lock; the election stands for it.
+    lock_key = None
+
     def __init__(self, app: Any, *, lazy: bool = False, **kwargs: Any) -> None:
         super().__init__(app, lazy=True, max_interval=kwargs.get("max_interval"))
         check(app)
         self._coordination = coordination(app)
-        self._inner_class = self._find(self._coordination.settings.beat_scheduler)
+        settings = self._coordination.settings
+        self._inner_class = self._find(settings.beat_scheduler)
+        if settings.beat_catch_up != "one" and hasattr(self._inner_class, "maybe_due"):
+            refuse(
+                f"coord_beat_catch_up = {settings.beat_catch_up!r} needs a scheduler that asks which entries are due, "
+                f"and {settings.beat_scheduler} has a loop of its own: write coord_beat_catch_up = 'one'"
+            )
         self._inner_kwargs = kwargs
         self._inner: Any = None
+        self._claims: Claims | None = None
         self._closed = False
         self._inner_term: int | None = None
+        self._parent: int | None = None
+        self._undisturbed = Undisturbed()
+        self._refresh_at = 0.0
         self._ticked_at = self._coordination.clock.monotonic()
-        self._election: Election | None = (
-            None if lazy else self._coordination.election(ELECTION, healthy=self._is_healthy)
+        self._wall_ahead = self._coordination.clock.time() - self._ticked_at
+        self._candidate: Candidate | None = (
+            None if lazy else self._coordination.candidate(ELECTION, healthy=self._is_healthy)
         )
 
     @staticmethod
@@ -88,20 +109,63 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
             SystemExit: this beat was asked to end. Celery says so by an exception from a signal handler, which gets
                 lost where it strikes code that puts another one in its place; the loop must not go on then.
         """
-        if self._closed:
+        if self._closed or self._is_orphan():
             raise SystemExit
-        if self._election is None:
+        candidate = self._candidate
+        if candidate is None:
             return _POLL
         self._ticked_at = self._coordination.clock.monotonic()
-        self._election.campaign()
-        term = self._election.term
-        if term is None:
-            self._close_inner()
-            return _POLL
+        candidate.campaign()
+        term = candidate.term
         if term != self._inner_term:
+            self._drop_inner()
+        if candidate.retiring and term is not None:
             self._close_inner()
-            self._open_inner(term)
-        return min(float(self._inner.tick(*args, **kwargs)), self._longest_sleep())
+            candidate.step_down(candidate.retiring)
+            return _POLL
+        return _POLL if term is None else self._lead(candidate, term, args, kwargs)
+
+    def _lead(self, candidate: Candidate, term: int, args: Any, kwargs: Any) -> float:
+        try:
+            if self._inner is None:
+                self._undisturbed.install()
+                self._open_inner(candidate, term)
+            self._look_at_the_clock()
+            self._refresh()
+            return min(float(self._inner.tick(*args, **kwargs)), self._longest_sleep())
+        except NotClaimed:
+            self._look_again()
+            return _POLL
+        except Exception:
+            logger.exception("beat: cannot act as the leader of term %s, and lets another", term)
+            self._drop_inner()
+            candidate.step_down()
+            return _POLL
+        finally:
+            self._undisturbed.end()
+
+    def _refresh(self) -> None:
+        """Once in a ttl, see what others have taken back of their claims."""
+        now = self._coordination.clock.monotonic()
+        if self._claims is not None and now >= self._refresh_at:
+            self._refresh_at = now + self._coordination.settings.leader_ttl
+            try:
+                self._claims.refresh()
+            except StoreError:
+                return  # the candidate says so
+
+    def _look_at_the_clock(self) -> None:
+        """Where the wall clock was set back, what is due must be asked anew: the loop would wait for the old time."""
+        clock = self._coordination.clock
+        ahead, before = clock.time() - clock.monotonic(), self._wall_ahead
+        self._wall_ahead = ahead
+        if ahead < before - _SET_BACK:
+            logger.warning("beat: the clock was set back by %.0f s", before - ahead)
+            self._look_again()
+
+    def _look_again(self) -> None:
+        if self._claims is not None:
+            self._claims.look_again()
 
     def _longest_sleep(self) -> float:
         return min(_LONGEST_SLEEP, self._coordination.settings.leader_ttl / 5)
@@ -109,20 +173,50 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
     def _is_healthy(self) -> bool:
         return self._coordination.clock.monotonic() - self._ticked_at < self._coordination.settings.leader_ttl
 
-    def _open_inner(self, term: int) -> None:
-        self._inner = self._inner_class(app=self.app, **self._inner_kwargs)
-        self._inner_term = term
-        send = self._inner.apply_async
+    def ends_with(self, parent: int) -> None:
+        """End when this is no longer the parent of this process: the worker that embeds this beat was killed."""
+        self._parent = parent
 
-        def send_while_leading(entry: Any, *args: Any, **kwargs: Any) -> Any:
-            if self._election is None or self._election.term != term:
-                raise NotLeading(f"{entry.name} is left to the next leader")
-            return send(entry, *args, **kwargs)
+    def _is_orphan(self) -> bool:
+        return self._parent is not None and os.getppid() != self._parent
 
-        self._inner.apply_async = send_while_leading
+    def _open_inner(self, candidate: Candidate, term: int) -> None:
+        settings, clock = self._coordination.settings, self._coordination.clock
+        opened_at = clock.time()
+
+        def lease() -> Lease | None:
+            held = candidate.lease
+            return held if held and held.token == term else None
+
+        inner = self._inner_class(app=self.app, **self._inner_kwargs)
+        if getattr(inner, "lock_key", None):
+            inner.lock_key = None  # RedBeat's own election: ours stands for it
+        self._inner, self._inner_term = inner, term
+        self._claims = Claims(
+            inner,
+            lease=lease,
+            term=term,
+            key=f"{LEADER_PREFIX}{ELECTION}",
+            store=self._coordination.store,
+            clock=clock,
+            opened_at=opened_at,
+            catch_up=settings.beat_catch_up,
+            late_after=settings.leader_ttl + _TAKE_OVER,
+            notify=self._coordination.notify,
+            undisturbed=self._undisturbed,
+            patience=2 * settings.store_timeout,  # a lost answer is asked for once more
+        )
+        self._refresh_at = clock.monotonic() + settings.leader_ttl
+
+    def _drop_inner(self) -> None:
+        """Close the inner scheduler of a term that has ended: what it has not written down is another's to write."""
+        dirty = getattr(self._inner, "_dirty", None)
+        if isinstance(dirty, set):  # DatabaseScheduler's: it would write over what the next leader wrote
+            dirty.clear()
+        self._close_inner()
 
     def _close_inner(self) -> None:
-        inner, self._inner, self._inner_term = self._inner, None, None
+        inner, self._inner, self._inner_term, self._claims = self._inner, None, None, None
         if inner is not None:
             try:
                 inner.close()
@@ -131,23 +225,31 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
 
     def should_sync(self) -> bool:
         """Celery's hook: a follower has nothing to write."""
-        return self._inner is not None and bool(self._inner.should_sync())
+        return self._leads() and bool(self._inner.should_sync())
+
+    def _leads(self) -> bool:
+        """Whether what the inner scheduler has to write is still its to write."""
+        candidate = self._candidate
+        return self._inner is not None and candidate is not None and candidate.term == self._inner_term
 
     def _do_sync(self) -> None:
-        if self._inner is not None:
+        if self._leads():
             self._inner._do_sync()  # noqa: SLF001  Celery's own name for it
 
     def sync(self) -> None:
         """Celery's hook."""
-        if self._inner is not None:
+        if self._leads():
             self._inner.sync()
 
     def close(self) -> None:
         """Celery's hook: called twice, the first time by a signal handler."""
         self._closed = True
+        self._undisturbed.remove()
+        if not self._leads():
+            self._drop_inner()
         self._close_inner()
-        if self._election is not None:
-            self._election.resign()
+        if self._candidate is not None:
+            self._candidate.resign()
 
     def get_schedule(self) -> Any:
         """The schedule of the inner scheduler; empty while this beat follows."""
@@ -160,3 +262,11 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
         """What the banner says."""
         settings = self._coordination.settings
         return f"    . leader's scheduler -> {settings.beat_scheduler}\n    . leader's ttl -> {settings.leader_ttl} s"
+
+
+@signals.beat_embedded_init.connect  # type: ignore[untyped-decorator]  # Celery has no types
+def _end_with_the_worker(sender: Any, **_: Any) -> None:
+    scheduler = sender.scheduler
+    if isinstance(scheduler, LeaderScheduler):
+        # As the worker wrote it down before the fork: it may be gone by now.
+        scheduler.ends_with(getattr(current_process(), "_parent_pid", None) or os.getppid())

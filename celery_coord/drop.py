@@ -16,6 +16,7 @@ from typing import Any
 from celery import states
 from celery.app.task import Context
 from celery.exceptions import Ignore, TaskRevokedError
+from celery.utils import uuid
 
 from celery_coord.lease import Refusal
 
@@ -125,6 +126,9 @@ def _end(backend: Any, request: Any, error: TaskDropped, *, store: bool) -> None
     if store and request.id is not None:
         backend.store_result(request.id, error, states.REVOKED, request=request)
     if request.chord:
+        # Before Celery 5.7 a chord whose body is a chain has no id of its own, and Celery fails to fail it.
+        options = request.chord.setdefault("options", {})
+        options["task_id"] = options.get("task_id") or uuid()
         backend.on_chord_part_return(request, states.REVOKED, error)
         # Celery fails the chord's body; nobody ends what stands behind that.
         body, *behind = _all_after([request.chord])

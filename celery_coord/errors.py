@@ -8,6 +8,7 @@ not answer is a third thing; mixing two of them is how locks get released by tho
     ├── UnstableKey           an argument has no form that is the same in every process
     ├── NoLease               the code asked for its lease where it holds none
     ├── LeaseLost             the lease was ours and no longer is
+    ├── NotLeader             the code acts as a leader where this process does not lead
     └── StoreError            the store did not answer, or not in time
 
 `celery_coord.drop.TaskDropped` stands apart: it is what Celery hands to those who wait for a dropped run, and
@@ -50,6 +51,21 @@ class LeaseLost(CoordError):
 
     def __str__(self) -> str:
         return f"the lease on {self.key} is lost: {self.owner} must not act on it any more"
+
+
+class NotLeader(CoordError):
+    """This process does not lead, or can no longer be sure of it.
+
+    Args:
+        name: what is led.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"this process does not lead {self.name}, and must not act in its name"
 
 
 class StoreError(CoordError):

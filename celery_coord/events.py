@@ -164,21 +164,82 @@ class LeaderObserved:
 
 @dataclass(frozen=True, slots=True)
 class LeaderResigned:
-    """This process led, and gave it up."""
+    """This process led, and gave it up: the store knows it.
 
-    name: str
-    owner: str
-    term: int
-
-
-@dataclass(frozen=True, slots=True)
-class LeaderDeposed:
-    """This process led, and can no longer be sure of it: `why` is ``"gone"`` or ``"unrenewed"``."""
+    Attributes:
+        why: ``"ended"`` (it was asked to end), ``"stuck"`` (its work goes on no more), ``"unable"`` (its work cannot be
+            done), ``"limit"`` (its term has reached its limit) or ``"asked"`` (an operator asked for it).
+    """
 
     name: str
     owner: str
     term: int
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderDeposed:
+    """This process led, and can no longer be sure of it.
+
+    Attributes:
+        why: ``"gone"`` (the store says so), ``"unrenewed"``, or ``"unsettled"``: it gave the leadership up, and the
+            store did not answer, so that the lease ends by itself.
+    """
+
+    name: str
+    owner: str
+    term: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderHeldBack:
+    """This process does not campaign for so many seconds; None: until its work goes on.
+
+    Attributes:
+        why: as in `LeaderResigned` and `LeaderDeposed`.
+    """
+
+    name: str
+    why: str
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentFailed:
+    """A component's function raised.
+
+    Attributes:
+        doing: which: ``"elected"``, ``"round"`` or ``"deposed"``.
+    """
+
+    name: str
+    doing: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class EntrySkipped:
+    """An entry of the schedule was due, and this beat did not send it.
+
+    Attributes:
+        why: ``"claimed"`` (another beat has sent it), ``"lost"`` (this one does not lead any more) or ``"store"`` (the
+            store did not answer: it is tried again).
+    """
+
+    entry: str
+    term: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class EntryFailed:
+    """An entry of the schedule could not be sent, and is tried again in so many seconds."""
+
+    entry: str
+    term: int
+    error: str
+    seconds: float
 
 
 Event = (
@@ -199,6 +260,10 @@ Event = (
     | LeaderObserved
     | LeaderResigned
     | LeaderDeposed
+    | LeaderHeldBack
+    | ComponentFailed
+    | EntrySkipped
+    | EntryFailed
 )
 
 _LINES: dict[type[Event], tuple[int, str]] = {
@@ -219,8 +284,11 @@ _LINES: dict[type[Event], tuple[int, str]] = {
     StoreFailed: (logging.WARNING, "the store failed while {doing}: {error}"),
     LeaderElected: (logging.INFO, "{name}: elected, term {term}, as {owner}"),
     LeaderObserved: (logging.INFO, "{name}: following {holder} ({label})"),
-    LeaderResigned: (logging.INFO, "{name}: resigned term {term}"),
+    LeaderResigned: (logging.INFO, "{name}: resigned term {term} ({why})"),
     LeaderDeposed: (logging.WARNING, "{name}: no longer leading term {term} ({why})"),
+    ComponentFailed: (logging.ERROR, "{name}: {doing} failed: {error}"),
+    EntrySkipped: (logging.WARNING, "beat: {entry} not sent in term {term} ({why})"),
+    EntryFailed: (logging.ERROR, "beat: {entry} could not be sent in term {term}, again in {seconds:.0f} s: {error}"),
 }
 
 
@@ -228,6 +296,10 @@ def log(event: Event) -> None:
     """Write the log line of an event."""
     if isinstance(event, TaskDropped):
         _log_drop(event)
+        return
+    if isinstance(event, LeaderHeldBack):
+        how_long = "until its work goes on" if event.seconds is None else f"for {event.seconds:.1f} s"
+        logger.warning("%s: not campaigning %s (%s)", event.name, how_long, event.why)
         return
     level, line = _LINES[type(event)]
     if logger.isEnabledFor(level):

@@ -174,6 +174,21 @@ class Done:
     told: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What became of a fact that a holder wanted to write down.
+
+    Attributes:
+        by_us: whether it stands there now.
+        lost: whether it was refused because the lease is not the writer's any more.
+        value: what stands there, as far as it is known; else what was to be written.
+    """
+
+    by_us: bool
+    lost: bool
+    value: str
+
+
 #: Another run keeps this one away.
 Refusal = Held | Cooling
 

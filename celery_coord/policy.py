@@ -17,11 +17,13 @@ OnConflict = Literal["drop"]
 OnLost = Literal["flag", "raise"]
 OnDrop = Literal["revoke", "return"]
 OnStoreError = Literal["retry", "run", "fail"]
+CatchUp = Literal["one", "all", "none"]
 
 ON_CONFLICT: tuple[str, ...] = get_args(OnConflict)
 ON_LOST: tuple[str, ...] = get_args(OnLost)
 ON_DROP: tuple[str, ...] = get_args(OnDrop)
 ON_STORE_ERROR: tuple[str, ...] = get_args(OnStoreError)
+CATCH_UP: tuple[str, ...] = get_args(CatchUp)
 
 #: The shortest lease: below it a renewal every third is mostly round trips.
 SHORTEST_LEASE = 0.1

@@ -13,10 +13,12 @@ from urllib.parse import urlsplit, urlunsplit
 
 from celery_coord.errors import ConfigurationError
 from celery_coord.policy import (
+    CATCH_UP,
     ON_CONFLICT,
     ON_DROP,
     ON_STORE_ERROR,
     SHORTEST_LEASE,
+    CatchUp,
     OnDrop,
     OnStoreError,
     did_you_mean,
@@ -61,6 +63,10 @@ def _text(name: str, value: object) -> str:
         msg = f"{name} is a text, not {value!r}: write {name} = '...'"
         raise ConfigurationError(msg)
     return value
+
+
+def _maybe_text(name: str, value: object) -> str | None:
+    return None if value is None else _text(name, value)
 
 
 def _url(name: str, value: object) -> str | None:
@@ -110,6 +116,21 @@ SETTINGS: tuple[Setting, ...] = (
         _seconds(SHORTEST_LEASE),
         "seconds",
         "How long a leader's lease outlives its last renewal: how soon another takes over after a crash.",
+    ),
+    Setting(
+        "leader_term_limit",
+        None,
+        _maybe_seconds,
+        "seconds",
+        "For how long a beat or a component leads at most before it lets another, so that take-over is practised. "
+        "Without it there is no limit.",
+    ),
+    Setting(
+        "label",
+        None,
+        _maybe_text,
+        "text",
+        "What others see of this process beside host and process id where it leads or holds: a version, a site.",
     ),
     Setting(
         "max_hold",
@@ -166,6 +187,14 @@ SETTINGS: tuple[Setting, ...] = (
         "dotted name",
         "The scheduler that `celery_coord.beat:LeaderScheduler` runs while it leads.",
     ),
+    Setting(
+        "beat_catch_up",
+        "one",
+        _word(CATCH_UP),
+        "`one`, `all` or `none`",
+        "What becomes of the instants of an entry that nobody sent: `one` sends one message for all of them, `all` one "
+        "for each, `none` passes over those that are late by more than `coord_leader_ttl` and a second.",
+    ),
 )
 
 
@@ -180,6 +209,8 @@ class Settings:
     namespace: str
     lease_ttl: float
     leader_ttl: float
+    leader_term_limit: float | None
+    label: str | None
     max_hold: float
     done_ttl: float
     on_conflict: str
@@ -187,6 +218,7 @@ class Settings:
     on_store_error: OnStoreError
     store_timeout: float
     beat_scheduler: str
+    beat_catch_up: CatchUp
     visibility_timeout: float
 
     @classmethod

@@ -41,6 +41,10 @@ leader_elected = _signal(events.LeaderElected)
 leader_observed = _signal(events.LeaderObserved)
 leader_resigned = _signal(events.LeaderResigned)
 leader_deposed = _signal(events.LeaderDeposed)
+leader_held_back = _signal(events.LeaderHeldBack)
+component_failed = _signal(events.ComponentFailed)
+entry_skipped = _signal(events.EntrySkipped)
+entry_failed = _signal(events.EntryFailed)
 
 SIGNALS: dict[type[events.Event], Signal] = {
     events.LeaseAcquired: lease_acquired,
@@ -60,6 +64,10 @@ SIGNALS: dict[type[events.Event], Signal] = {
     events.LeaderObserved: leader_observed,
     events.LeaderResigned: leader_resigned,
     events.LeaderDeposed: leader_deposed,
+    events.LeaderHeldBack: leader_held_back,
+    events.ComponentFailed: component_failed,
+    events.EntrySkipped: entry_skipped,
+    events.EntryFailed: entry_failed,
 }
 
 

@@ -4,5 +4,5 @@ from __future__ import annotations
 
 from celery import Celery
 
-app = Celery("monitor", include=["example_project.tasks"])
+app = Celery("monitor", include=["example_project.tasks", "example_project.components"])
 app.config_from_object("example_project.settings")

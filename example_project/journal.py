@@ -22,6 +22,8 @@ from example_project import settings
 _STREAM = "monitor:journal"
 #: How many entries are kept, about.
 _LENGTH = 100_000
+#: The fields of an entry that are numbers.
+_NUMBERS = ("pid", "token", "commands", "found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +32,18 @@ class Entry:
 
     Attributes:
         at: when, in seconds, by the server's clock.
-        what: ``asked``, ``entered``, ``left``, ``dropped``, ``deferred``, ``duplicate`` or ``elected``; and ``killing``
-            and ``killed``, which the demo writes before and after it kills a process.
+        what: ``asked``, ``entered``, ``left``, ``dropped``, ``deferred`` or ``duplicate``, of a run; ``began`` and
+            ``ended``, of a round of a component; ``elected``; and ``killing`` and ``killed``, which the demo writes
+            before and after it kills a process.
         pid: of the process in which, or to which, it happened.
-        task: its name.
+        task: its name, or that of the component, or of what was led.
         task_id: the run.
         cluster: what the run is about; empty where that is no cluster.
         token: of the lease, or of the term.
-        detail: why a run was dropped or deferred, or how a body ended: ``well`` or ``failed``.
+        detail: why a run was dropped or deferred, or how a body or a round ended: ``well`` or ``failed``.
         note: more about that, for people.
         commands: how many commands a body sent to nodes.
+        found: how many replicas it found that the inventory does not list.
     """
 
     at: float
@@ -52,11 +56,12 @@ class Entry:
     detail: str = ""
     note: str = ""
     commands: int = 0
+    found: int = 0
 
     @classmethod
     def of(cls, place: str, fields: dict[str, Any]) -> Self:
         """An entry of the stream; its place is the server's time in milliseconds, and a number."""
-        numbers: dict[str, Any] = {name: int(fields[name]) for name in ("pid", "token", "commands") if name in fields}
+        numbers: dict[str, Any] = {name: int(fields[name]) for name in _NUMBERS if name in fields}
         return cls(at=int(place.partition("-")[0]) / 1000, **{**fields, **numbers})
 
 
@@ -97,16 +102,34 @@ class Journal:
         Yields:
             More fields for the entry that says how it was left.
         """
-        request = current_task.request
-        fields: dict[str, Any] = {"task": current_task.name, "task_id": request.id, "cluster": cluster, "token": token}
-        self.write("entered", **fields)
+        task, run = current_task.name, current_task.request.id
+        with self._ends("entered", "left", task=task, task_id=run, cluster=cluster, token=token) as more:
+            yield more
+
+    @contextmanager
+    def round(self, component: str, term: int) -> Iterator[dict[str, int]]:
+        """Write that a round of a component began, and how it ended.
+
+        Args:
+            component: its name.
+            term: in which its process was elected.
+
+        Yields:
+            More fields for the entry that says how it ended.
+        """
+        with self._ends("began", "ended", task=component, token=term) as more:
+            yield more
+
+    @contextmanager
+    def _ends(self, first: str, last: str, **fields: str | int) -> Iterator[dict[str, int]]:
+        self.write(first, **fields)
         more: dict[str, int] = {}
         try:
             yield more
         except BaseException:
-            self.write("left", **fields, detail="failed")
+            self.write(last, **fields, detail="failed")
             raise
-        self.write("left", **fields, **more, detail="well")
+        self.write(last, **fields, **more, detail="well")
 
 
 journal = Journal(redis.Redis.from_url(settings.REDIS_URL, decode_responses=True))

@@ -34,6 +34,7 @@ QUIET_SECONDS = float(_said("MONITOR_QUIET_SECONDS"))
 LEASE_SECONDS = float(_said("MONITOR_LEASE_SECONDS"))
 SAMPLES = int(_said("MONITOR_SAMPLES"))
 SAMPLE_SECONDS = float(_said("MONITOR_SAMPLE_SECONDS"))
+DISCOVER_SECONDS = float(_said("MONITOR_DISCOVER_SECONDS"))
 API_RATE = float(_said("MONITOR_API_RATE"))
 
 # Celery's.
@@ -44,7 +45,7 @@ broker_connection_retry_on_startup = True
 worker_prefetch_multiplier = 1
 beat_schedule_filename = _said("MONITOR_SCHEDULE_FILE")
 beat_schedule = {
-    "discover": {"task": "example_project.tasks.discover", "schedule": float(_said("MONITOR_DISCOVER_SECONDS"))},
+    "discover": {"task": "example_project.tasks.discover", "schedule": DISCOVER_SECONDS},
 }
 # A message is acknowledged when its run has ended, and comes back when the process that ran it was killed.
 task_acks_late = True

@@ -1,6 +1,7 @@
 """The tasks, and what is coordinated about them.
 
-* `discover` comes from beat, and only the leading beat sends it. It is cheap, and coordinates nothing.
+* `discover` comes from beat, and only the leading beat sends it. It is cheap, and coordinates nothing. (There is a
+  second way to have it done by one of many: `components.py`.)
 * `refresh_cluster_state` costs its cluster something, and is asked for far too often. At most one runs on a cluster at
   a time, and after a good one the cluster is left in peace for a while. Any run that comes in between is dropped.
 * `forget_dead_replicas` acts on the same state, so it shares the cluster's key: neither runs beside the other.
@@ -30,13 +31,26 @@ class ClusterTask(CoordinatedTask):
 
 @app.task
 def discover() -> None:
-    """Read the inventory, find replicas that it does not list, and ask for everything that may need doing."""
-    with journal.body():
-        for cluster, listed in read_inventory(settings.INVENTORY).items():
-            state.add_found(cluster, nodes.unlisted_replicas(listed))
-            refresh_cluster_state.delay(cluster)
-            if state.has_dead_replicas(cluster):
-                forget_dead_replicas.delay(cluster)
+    """Look around, whenever beat says so."""
+    with journal.body() as report:
+        report["found"] = look_around()
+
+
+def look_around() -> int:
+    """Read the inventory, find replicas that it does not list, and ask for everything that may need doing.
+
+    Returns:
+        How many such replicas there are.
+    """
+    found = 0
+    for cluster, listed in read_inventory(settings.INVENTORY).items():
+        unlisted = nodes.unlisted_replicas(listed)
+        found += len(unlisted)
+        state.add_found(cluster, unlisted)
+        refresh_cluster_state.delay(cluster)
+        if state.has_dead_replicas(cluster):
+            forget_dead_replicas.delay(cluster)
+    return found
 
 
 @app.task(base=ClusterTask, cooldown=settings.QUIET_SECONDS)

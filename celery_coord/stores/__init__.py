@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from celery_coord.lease import Cooling, Done, Lease, Look, Owner, Refusal
+from celery_coord.lease import Cooling, Done, Lease, Look, Owner, Recorded, Refusal
 
 
 class Store(Protocol):
@@ -42,7 +42,9 @@ class Store(Protocol):
         """Let each lease last its ttl from now, in one round trip; False where it is no longer its owner's."""
         ...
 
-    def settle(self, lease: Lease, *, cooldown: float = 0.0, remember: float = 0.0, told: bool = True) -> bool:
+    def settle(
+        self, lease: Lease, *, cooldown: float = 0.0, remember: float = 0.0, told: bool = True, wake: int = 1
+    ) -> bool:
         """End a lease and begin a quiet period of so many seconds in the same atomic step; those who wait are woken.
 
         A quiet period that lasts longer stays. Idempotent. Returns False, and leaves the key alone, where the lease is
@@ -54,6 +56,7 @@ class Store(Protocol):
             remember: for how long the run is remembered as ended, in seconds; at least as long as the quiet period.
                 0: it is not.
             told: what `Done` is to say of that end. One that was not told can be called told later.
+            wake: how many of those who wait are woken at most; one that is woken may be dead.
         """
         ...
 
@@ -95,6 +98,52 @@ class Store(Protocol):
 
     def look(self, key: str) -> Look:
         """Who holds the key and whether it is cooling, at one instant."""
+        ...
+
+    def record(
+        self,
+        lease: Lease,
+        name: str,
+        value: str,
+        *,
+        was: str | None = None,
+        by_holder: bool = True,
+        within: float | None = None,
+    ) -> Recorded:
+        """Write down a fact about what is led, in one atomic step, for the holder of the lease alone.
+
+        It outlives the lease: the next holder reads it. Idempotent: what stands there already is recorded.
+
+        Args:
+            lease: the writer's.
+            name: of the fact.
+            value: the fact; empty: it is erased.
+            was: what must stand there for that, as the writer knows it; empty: nothing. None: anything may.
+            by_holder: whether the lease must still be the writer's. One that was may take its own words back.
+            within: what reaches the store later than so many seconds from now is not written: nobody waits for it any
+                more.
+                None: it is, whenever.
+        """
+        ...
+
+    def records(self, key: str) -> dict[str, str]:
+        """All facts that the holders of a key wrote down."""
+        ...
+
+    def erase(self, lease: Lease, names: Sequence[str]) -> bool:
+        """Erase facts, in one round trip; False where the lease is no longer its owner's: those then stay."""
+        ...
+
+    def ask(self, key: str, request: str, seconds: float) -> None:
+        """Leave a request for the holder of a key, for so many seconds; the last one counts. Anybody may."""
+        ...
+
+    def request(self, key: str) -> str:
+        """The request that was left for the holder of a key; empty: none."""
+        ...
+
+    def keys(self, prefix: str) -> list[str]:
+        """The keys with this beginning that are held, or were within a day. Slow: for operators."""
         ...
 
     def wait(self, key: str, timeout: float) -> None:

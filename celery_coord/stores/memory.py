@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from celery_coord.clock import Clock
 from celery_coord.errors import ConfigurationError
-from celery_coord.lease import Cooling, Done, Held, Lease, Look, Owner, Refusal, kept_for_next
+from celery_coord.lease import Cooling, Done, Held, Lease, Look, Owner, Recorded, Refusal, kept_for_next
 
 
 @dataclass(slots=True)
@@ -54,6 +54,8 @@ class MemoryStore:
         self._guards: dict[str, _Guard] = {}
         self._ended: dict[tuple[str, str], _Ended] = {}
         self._sweep_at = 100
+        self._records: dict[str, dict[str, str]] = {}
+        self._requests: dict[str, tuple[str, float]] = {}
         self._changed = threading.Condition()
 
     def acquire(
@@ -104,7 +106,15 @@ class MemoryStore:
         self._guards[lease.key].held_until = self._clock.monotonic() + lease.ttl
         return True
 
-    def settle(self, lease: Lease, *, cooldown: float = 0.0, remember: float = 0.0, told: bool = True) -> bool:
+    def settle(
+        self,
+        lease: Lease,
+        *,
+        cooldown: float = 0.0,
+        remember: float = 0.0,
+        told: bool = True,
+        wake: int = 1,  # noqa: ARG002  all are woken
+    ) -> bool:
         """See `celery_coord.stores.Store.settle`."""
         with self._changed:
             self._remember(lease.key, lease.owner, max(remember, cooldown) if remember else 0.0, told=told)
@@ -199,6 +209,66 @@ class MemoryStore:
             Held(key, guard.holder, guard.held_until - now, guard.token, guard.label, guard.ttl) if held else None,
             Cooling(key, guard.cooled_by, guard.cool_until - now) if cooling else None,
         )
+
+    def record(
+        self,
+        lease: Lease,
+        name: str,
+        value: str,
+        *,
+        was: str | None = None,
+        by_holder: bool = True,
+        within: float | None = None,  # noqa: ARG002  it is reached at once
+    ) -> Recorded:
+        """See `celery_coord.stores.Store.record`."""
+        with self._changed:
+            facts = self._records.setdefault(lease.key, {})
+            current = facts.get(name, "")
+            if current == value:
+                return Recorded(by_us=True, lost=False, value=value)
+            if by_holder and not self._is_holder(lease):
+                return Recorded(by_us=False, lost=True, value=value)
+            if was is not None and current != was:
+                return Recorded(by_us=False, lost=False, value=current)
+            if value:
+                facts[name] = value
+            else:
+                del facts[name]  # there is something else, or it would have been recorded already
+            return Recorded(by_us=True, lost=False, value=value)
+
+    def records(self, key: str) -> dict[str, str]:
+        """See `celery_coord.stores.Store.records`."""
+        with self._changed:
+            return dict(self._records.get(key, {}))
+
+    def erase(self, lease: Lease, names: Sequence[str]) -> bool:
+        """See `celery_coord.stores.Store.erase`."""
+        with self._changed:
+            if not self._is_holder(lease):
+                return False
+            for name in names:
+                self._records.get(lease.key, {}).pop(name, None)
+            return True
+
+    def _is_holder(self, lease: Lease) -> bool:
+        held = self._look(lease.key).held
+        return held is not None and held.holder == lease.owner
+
+    def ask(self, key: str, request: str, seconds: float) -> None:
+        """See `celery_coord.stores.Store.ask`."""
+        with self._changed:
+            self._requests[key] = request, self._clock.monotonic() + seconds
+
+    def request(self, key: str) -> str:
+        """See `celery_coord.stores.Store.request`."""
+        with self._changed:
+            request, until = self._requests.get(key, ("", 0.0))
+            return request if until > self._clock.monotonic() else ""
+
+    def keys(self, prefix: str) -> list[str]:
+        """See `celery_coord.stores.Store.keys`."""
+        with self._changed:
+            return sorted(key for key, guard in self._guards.items() if guard.token and key.startswith(prefix))
 
     def wait(self, key: str, timeout: float) -> None:  # noqa: ARG002  any change wakes any waiter: early is allowed
         """See `celery_coord.stores.Store.wait`."""

@@ -1,4 +1,4 @@
-"""``python -m example_project.demo``: the monitor at work on real servers, through two crashes.
+"""``python -m example_project.demo``: the monitor at work on real servers, through three crashes.
 
 Where things are:
 

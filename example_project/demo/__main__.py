@@ -10,9 +10,10 @@ from redis.exceptions import RedisError
 from celery_coord import StoreError
 from celery_coord.testing import ServerMissing
 from example_project.app import app
+from example_project.components import COMPONENT
 from example_project.demo.report import report
 from example_project.demo.screen import best_screen
-from example_project.demo.stage import LEADER_SECONDS, QUIET_SECONDS, Stage
+from example_project.demo.stage import DISCOVER_SECONDS, LEADER_SECONDS, QUIET_SECONDS, Stage
 from example_project.demo.story import Interrupted, Story, Stuck
 from example_project.demo.verdict import Promise, promises
 from example_project.tasks import discover, refresh_cluster_state
@@ -82,6 +83,8 @@ def _judge(story: Story) -> list[Promise]:
         story.tally.entries,
         refresh=refresh_cluster_state.name,
         discover=discover.name,
+        component=COMPONENT,
+        every=DISCOVER_SECONDS,
         quiet=QUIET_SECONDS,
         leader_ttl=LEADER_SECONDS,
         unanswered=story.unanswered,

@@ -6,9 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 #: How long a process may take to end by itself, in seconds.
 _PATIENCE = 8.0
@@ -62,6 +65,19 @@ class Program:
         self._process.kill()
         self._process.wait()
 
+    @property
+    def family(self) -> list[int]:
+        """This process, and all that it started."""
+        return [self.pid, *(child.pid for child in psutil.Process(self.pid).children(recursive=True))]
+
+    def kill_all(self) -> None:
+        """End it as the loss of its machine does: this process and all that it started, at once."""
+        family = self.family
+        os.killpg(self.pid, signal.SIGKILL)
+        for pid in family:
+            see_it_dead(pid)
+        self._process.wait()
+
     def ask_to_end(self) -> None:
         """Ask it to end in its own time; once, since Celery takes a second time for impatience."""
         self._process.terminate()
@@ -73,3 +89,12 @@ class Program:
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
+
+
+def see_it_dead(pid: int) -> None:
+    """Wait until a process is dead, which has been killed; it may be somebody else's child."""
+    deadline = time.monotonic() + _PATIENCE
+    with suppress(psutil.NoSuchProcess):
+        # A zombie is dead: its parent may be seconds late to notice.
+        while time.monotonic() < deadline and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)

@@ -19,6 +19,7 @@ def report(stage: Stage, story: Story, promises: Sequence[Promise]) -> str:
     sections = (
         ("The fleet, as the monitor saw it last", table(story.state, stage.clusters)),
         ("Runs", _runs(story.tally)),
+        ("The component", _rounds(stage, story.tally)),
         ("Without coordination", _cost(story.tally)),
         (
             "Promises",
@@ -35,6 +36,12 @@ def _runs(tally: Tally) -> Iterator[str]:
         name = task.name.rpartition(".")[2]
         drops = f"{count.dropped['held']:>15}{count.dropped['cooling']:>18}"
         yield f"{name:<24}{count.asked:>10}{count.ran:>8}{count.failed:>8}{drops}"
+
+
+def _rounds(stage: Stage, tally: Tally) -> Iterator[str]:
+    yield f"{'name':<12}{'ran on':<12}{'rounds':>8}  in term"
+    for (name, pid, term), rounds in tally.rounds.items():
+        yield f"{name:<12}{stage.name_of(pid):<12}{rounds:>8}  {term}"
 
 
 def _cost(tally: Tally) -> Iterator[str]:

@@ -52,7 +52,8 @@ class PlainScreen:
         if self._seconds >= self._next:
             self._next = self._seconds + 1.0
             clusters = "; ".join(map(_in_words, view.clusters))
-            self._print(f"leader {view.leader}; {clusters}; last dropped: {view.last_drop or 'nothing yet'}")
+            who = f"leader {view.leader}; discovery on {view.runner}"
+            self._print(f"{who}; {clusters}; last dropped: {view.last_drop or 'nothing yet'}")
 
     @property
     def _seconds(self) -> float:
@@ -93,7 +94,8 @@ class LiveScreen:
 
         return Group(
             Text.assemble(
-                "leader: ", (view.leader, "bold green"), "   ", *(_mark(*program) for program in view.programs)
+                *("leader: ", (view.leader, "bold green"), "   ", "discovery on: ", (view.runner, "bold green"), "   "),
+                *(_mark(*program) for program in view.programs),
             ),
             _clusters(view),
             Text(f"last dropped: {view.last_drop}", style="yellow", overflow="ellipsis", no_wrap=True),

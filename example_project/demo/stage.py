@@ -17,10 +17,11 @@ import redis
 from celery_coord.testing import LocalServer
 from example_project.demo.processes import Program
 
-#: What the demo sets, so that two crashes fit into a minute.
+#: What the demo sets, so that three crashes fit into a minute.
 QUIET_SECONDS = 3.0
 LEASE_SECONDS = 5.0
 LEADER_SECONDS = 3.0
+DISCOVER_SECONDS = 1.0
 SAMPLES = 5
 SAMPLE_SECONDS = 0.3
 
@@ -133,6 +134,7 @@ class Stage:
             "MONITOR_QUIET_SECONDS": str(QUIET_SECONDS),
             "MONITOR_LEASE_SECONDS": str(LEASE_SECONDS),
             "MONITOR_LEADER_SECONDS": str(LEADER_SECONDS),
+            "MONITOR_DISCOVER_SECONDS": str(DISCOVER_SECONDS),
             "MONITOR_SAMPLES": str(SAMPLES),
             "MONITOR_SAMPLE_SECONDS": str(SAMPLE_SECONDS),
         }

@@ -1,4 +1,5 @@
-"""The story: a flood, a worker's process killed in mid-refresh, the leading beat killed, a replica that dies; the end.
+"""The story: a flood, a worker's process killed in mid-refresh, the leading beat killed, a replica that dies,
+a worker killed that runs the component; the end.
 
 Nothing here waits for a time to pass where it can wait for a thing to happen.
 """
@@ -10,15 +11,15 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import partial
 
-import psutil
 from celery.states import READY_STATES
 
 from example_project.app import app
+from example_project.components import COMPONENT
 from example_project.demo import verdict
+from example_project.demo.processes import see_it_dead
 from example_project.demo.screen import Screen
-from example_project.demo.stage import BEATS, WORKERS, Stage
+from example_project.demo.stage import BEATS, DISCOVER_SECONDS, WORKERS, Stage
 from example_project.demo.tally import Tally
 from example_project.demo.view import look
 from example_project.inventory import Address
@@ -36,6 +37,8 @@ _PATIENCE = 30.0
 _LONGEST = 80.0
 #: A body that is this old has long been accepted by the worker, and is far from its end; in seconds.
 _RIPE = (0.3, 0.8)
+#: A round that ended this long ago has been dealt with, and the next one has not begun; in seconds.
+_BETWEEN_ROUNDS = (0.2 * DISCOVER_SECONDS, 0.6 * DISCOVER_SECONDS)
 
 
 class Stuck(Exception):
@@ -86,6 +89,8 @@ class Story:
         self._kill_the_leader()
         self._until("the killed run comes to its end", self._killed_run_has_ended)
         self._stop_the_stray()
+        self._end_the_flood()
+        self._kill_a_worker()
         self._close()
 
     def _open(self) -> None:
@@ -94,8 +99,10 @@ class Story:
         self._until(
             "the workers are ready", lambda: all(self._stage.programs[name].has_said(" ready.") for name in WORKERS)
         )
-        self._until("a beat leads", lambda: self.tally.leader != 0)
-        self._screen.say(f"{self._stage.name_of(self.tally.leader)} was elected")
+        self._until("a beat leads", lambda: verdict.BEAT in self.tally.leaders)
+        self._screen.say(f"{self._leader(verdict.BEAT)} was elected to send")
+        self._until("a worker runs the component", lambda: COMPONENT in self.tally.leaders)
+        self._screen.say(f"{self._leader(COMPONENT)} was elected to run {COMPONENT}")
 
     def _flood(self) -> None:
         self._screen.say("the API begins to ask, far too often")
@@ -114,7 +121,7 @@ class Story:
 
     def _kill_one(self) -> bool:
         for body in self._ripe():
-            self._kill(body.pid, partial(_kill_and_see, body.pid))
+            self._kill(lambda pid=body.pid: _kill_and_see(pid), body.pid)
             return bool(verdict.interrupted(self.tally.entries))
         return False
 
@@ -127,21 +134,26 @@ class Story:
                 yield body
 
     def _kill_the_leader(self) -> None:
-        leader = self.tally.leader
-        name = self._stage.name_of(leader)
+        name = self._leader(verdict.BEAT)
+        leader = self._stage.programs[name]
         self._gone.add(name)
-        self._kill(leader, self._stage.programs[name].kill)
+        self._kill(leader.kill, leader.pid)
         self._screen.say(f"killed {name}, which led")
-        self._until("another beat leads", lambda: self.tally.leader != leader)
-        seconds = verdict.take_over(self.tally.entries)
-        self._screen.say(f"{self._stage.name_of(self.tally.leader)} was elected after {seconds:.2f} s")
+        self._await_take_over("another beat leads", "elected", verdict.BEAT)
         self._watch_for(_AFTERMATH)
 
-    def _kill(self, pid: int, kill: Callable[[], None]) -> None:
-        """Kill a process, with an entry before it and one after it is dead."""
-        self._journal.write("killing", pid=pid)
+    def _await_take_over(self, happened: str, what: str, name: str) -> None:
+        self._until(happened, lambda: verdict.take_over(self.tally.entries, what, name) is not None)
+        seconds = verdict.take_over(self.tally.entries, what, name)
+        self._screen.say(f"{self._leader(name)} took over after {seconds:.2f} s")
+
+    def _kill(self, kill: Callable[[], None], *pids: int) -> None:
+        """Kill processes, with an entry before it and one after it is dead, for each."""
+        for pid in pids:
+            self._journal.write("killing", pid=pid)
         kill()
-        self._journal.write("killed", pid=pid)
+        for pid in pids:
+            self._journal.write("killed", pid=pid)
         self._read()
 
     def _killed_run_has_ended(self) -> bool:
@@ -155,15 +167,43 @@ class Story:
         self._until("a refresh goes by without it", self._stray_is_out_of_sight)
         self._watch_for(_AFTERMATH)
 
-    def _close(self) -> None:
-        self._screen.say("no more is asked for; what is under way comes to its end")
+    def _end_the_flood(self) -> None:
         names = [name for name in ("api", *BEATS) if name not in self._gone]
+        self._screen.say(f"the API and the beat end; {COMPONENT} goes on without them")
         self._gone.update(names)
         self._stage.stop(*names)
+
+    def _kill_a_worker(self) -> None:
+        self._until("all is still for a moment", self._is_between_rounds)
+        name = self._leader(COMPONENT)
+        worker = self._stage.programs[name]
+        self._gone.add(name)
+        self._kill(worker.kill_all, *worker.family)
+        self._screen.say(f"killed {name}, which ran {COMPONENT}, with all of its processes")
+        self._await_take_over(f"another worker runs {COMPONENT}", "began", COMPONENT)
+        self._watch_for(_AFTERMATH)
+
+    def _is_between_rounds(self) -> bool:
+        """Whether no message is on its way to a worker: a Redis broker would lose it with that worker."""
+        earliest, latest = _BETWEEN_ROUNDS
+        now = self._journal.now()
+        ended = max((entry.at for entry in self.tally.entries if entry.what == "ended"), default=0.0)
+        is_still = now - self.tally.entries[-1].at >= earliest and not verdict.lost(self.tally.entries)
+        return is_still and earliest <= now - ended <= latest
+
+    def _close(self) -> None:
+        self._screen.say("what is under way comes to its end")
         with suppress(Stuck):  # then the verdict says which runs were lost
-            self._until("every run has ended", lambda: not verdict.lost(self.tally.entries))
-            self._until("every run has an answer", lambda: not self._count_unanswered())
+            self._until("every run has ended", self._every_run_has_ended)
         self.unanswered = self._count_unanswered()
+
+    def _every_run_has_ended(self) -> bool:
+        """The component asks for more in its next round; the moment in between is what is judged."""
+        return not verdict.lost(self.tally.entries) and not self._count_unanswered()
+
+    def _leader(self, name: str) -> str:
+        """What the process is called that was elected last."""
+        return self._stage.name_of(self.tally.leaders[name])
 
     def _count_unanswered(self) -> int:
         return sum(app.AsyncResult(run).state not in READY_STATES for run in self.tally.asked)
@@ -216,9 +256,6 @@ class Story:
 
 def _kill_and_see(pid: int) -> None:
     """Kill a process that is not our child, and see that it is gone."""
-    with suppress(ProcessLookupError, psutil.NoSuchProcess):
+    with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-        deadline = time.monotonic() + _PATIENCE
-        # A zombie is dead: its parent may be seconds late to notice.
-        while time.monotonic() < deadline and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-            time.sleep(0.01)
+    see_it_dead(pid)

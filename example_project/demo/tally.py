@@ -25,14 +25,16 @@ class Tally:
     Attributes:
         entries: all of them, in order.
         counts: by task and cluster.
-        leader: the process that was elected last; 0 before.
+        leaders: the process that was elected last, by what it leads.
+        rounds: how many there were, by component, process and term.
         commands: how many commands bodies that ended well sent to nodes.
     """
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self.counts: dict[tuple[str, str], Count] = {}
-        self.leader = 0
+        self.leaders: dict[str, int] = {}
+        self.rounds: Counter[tuple[str, int, int]] = Counter()
         self.commands = 0
         self._asked: set[str] = set()
         self._running: dict[str, Entry] = {}
@@ -79,6 +81,8 @@ class Tally:
             case "dropped":
                 count.dropped[entry.detail] += 1
             case "elected":
-                self.leader = entry.pid
+                self.leaders[entry.task] = entry.pid
+            case "ended":
+                self.rounds[entry.task, entry.pid, entry.token] += 1
             case "killed":
                 self._running = {run: body for run, body in self._running.items() if body.pid != entry.pid}

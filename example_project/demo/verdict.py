@@ -3,6 +3,9 @@
 A body lasts from ``entered`` to ``left``. One whose process was killed writes no ``left``: it ended at the latest when
 ``killed`` was written, which is after the process was dead. So a body that is entered while another has not left
 overlaps it, unless the other's process had been killed before and the newer token is the larger.
+
+A round of a component lasts from ``began`` to ``ended`` likewise. Rounds have no lease of their own but a term, which
+many of them share; so it is processes that must not mix, in time or in terms.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from example_project.journal import Entry
 
 #: How long after its ttl the lease of a crashed leader may still keep the others waiting, in seconds.
 TAKE_OVER_GRACE = 1.0
+#: What beats campaign for.
+BEAT = "beat"
 
 _WHY = {"held": "another run was at it", "cooling": "another run had just done it"}
 _ENDS = ("left", "dropped", "duplicate")
@@ -81,11 +86,53 @@ def lost(journal: Iterable[Entry]) -> list[str]:
     return sorted({entry.task_id for entry in journal if entry.what == "asked"} - ended)
 
 
-def take_over(journal: Iterable[Entry]) -> float | None:
-    """Seconds from the kill of a leading beat to the election of another process; None if there was no such thing."""
+def overlapping_rounds(journal: Iterable[Entry]) -> list[str]:
+    """Each round that began while another one of its component had not ended."""
+    found: list[str] = []
+    running: dict[str, Entry] = {}
+    for entry in journal:
+        before = running.get(entry.task)
+        if entry.what == "killed":
+            running = {component: round_ for component, round_ in running.items() if round_.pid != entry.pid}
+        elif entry.what == "began":
+            if before:
+                found.append(f"{_whose(entry)} began beside {_whose(before)}")
+            running[entry.task] = entry
+        elif entry.what == "ended":
+            if before is None or (before.pid, before.token) != (entry.pid, entry.token):
+                found.append(f"{_whose(entry)} was still running after it should have ended")
+            else:
+                del running[entry.task]
+    return found
+
+
+def terms_that_did_not_grow(journal: Iterable[Entry]) -> list[str]:
+    """Each round of a smaller term than the round before it, or of the same term in another process."""
+    found: list[str] = []
+    last: dict[str, Entry] = {}
+    for entry in journal:
+        if entry.what == "began":
+            before = last.get(entry.task, entry)
+            if entry.token < before.token or (entry.token == before.token and entry.pid != before.pid):
+                found.append(f"{_whose(entry)} came after {_whose(before)}")
+            last[entry.task] = entry
+    return found
+
+
+def take_over(journal: Iterable[Entry], what: str, name: str) -> float | None:
+    """Seconds from the kill of a process to the first time that another one does what only it had done.
+
+    Args:
+        journal: what happened, in order.
+        what: ``elected``, or ``began`` for the first round.
+        name: of what is led.
+
+    Returns:
+        None where there was no such thing.
+    """
     leader, killed_at = 0, None
     for entry in journal:
-        if entry.what == "elected":
+        if entry.what == what and entry.task == name:
             if killed_at is not None and entry.pid != leader:
                 return entry.at - killed_at
             leader = entry.pid
@@ -99,7 +146,7 @@ def sent_by_followers(journal: Iterable[Entry], task: str) -> list[str]:
     leader = 0
     found: list[str] = []
     for entry in journal:
-        if entry.what == "elected":
+        if entry.what == "elected" and entry.task == BEAT:
             leader = entry.pid
         elif entry.what == "asked" and entry.task == task and entry.pid != leader:
             found.append(f"{task} {entry.task_id} was sent by {entry.pid} while {leader} led")
@@ -127,8 +174,21 @@ def failures(journal: Iterable[Entry]) -> list[str]:
     return [_who(entry) for entry in journal if entry.what == "left" and entry.detail != "well"]
 
 
+def failed_rounds(journal: Iterable[Entry]) -> list[str]:
+    """Each round that raised something."""
+    return [_whose(entry) for entry in journal if entry.what == "ended" and entry.detail != "well"]
+
+
 def promises(
-    journal: Sequence[Entry], *, refresh: str, discover: str, quiet: float, leader_ttl: float, unanswered: int | None
+    journal: Sequence[Entry],
+    *,
+    refresh: str,
+    discover: str,
+    component: str,
+    every: float,
+    quiet: float,
+    leader_ttl: float,
+    unanswered: int | None,
 ) -> list[Promise]:
     """All of it.
 
@@ -136,6 +196,8 @@ def promises(
         journal: what happened, in order.
         refresh: the task that leaves a quiet period.
         discover: the task that the leading beat sends.
+        component: what one worker of many runs.
+        every: how often it does, in seconds.
         quiet: the length of the quiet period, in seconds.
         leader_ttl: the ttl of the leader's lease, in seconds.
         unanswered: how many runs have no final state for those who wait; None: they were not counted.
@@ -148,9 +210,26 @@ def promises(
             tokens_that_did_not_grow(journal),
         ),
         _quiet([seconds for _, seconds in pauses(journal, refresh)], quiet),
-        _take_over(take_over(journal), leader_ttl + TAKE_OVER_GRACE),
+        _take_over(
+            "another beat leads within {bound:g} s of the leader's crash",
+            take_over(journal, "elected", BEAT),
+            leader_ttl + TAKE_OVER_GRACE,
+        ),
         _flood(journal),
         _none("the leading beat alone sends", "sent by others", sent_by_followers(journal, discover)),
+        _none("one worker at a time runs the component", "overlapping rounds", overlapping_rounds(journal)),
+        _none(
+            "each worker that runs it has a larger term than the one before",
+            "terms that did not grow",
+            terms_that_did_not_grow(journal),
+        ),
+        _take_over(
+            "another worker runs it within {bound:g} s of the crash of its worker",
+            take_over(journal, "began", component),
+            leader_ttl + TAKE_OVER_GRACE + every,
+        ),
+        _none("no round failed", "failed rounds", failed_rounds(journal)),
+        _found(journal, discover, component),
         _none("each run that was asked for is run, or dropped for a reason", "lost runs", lost(journal)),
         _none("no body failed", "failed bodies", failures(journal)),
         _answers(unanswered),
@@ -160,6 +239,10 @@ def promises(
 
 def _who(body: Entry) -> str:
     return f"{body.task} {body.task_id} (token {body.token}, pid {body.pid})"
+
+
+def _whose(round_: Entry) -> str:
+    return f"a round of {round_.task} (term {round_.token}, pid {round_.pid})"
 
 
 def _none(text: str, what: str, found: Sequence[str]) -> Promise:
@@ -191,11 +274,21 @@ def _quiet(seconds: Sequence[float], quiet: float) -> Promise:
     )
 
 
-def _take_over(seconds: float | None, bound: float) -> Promise:
+def _take_over(text: str, seconds: float | None, bound: float) -> Promise:
     return Promise(
-        f"another beat leads within {bound:g} s of the leader's crash",
+        text.format(bound=bound),
         seconds is not None and seconds <= bound,
         "nobody took over" if seconds is None else f"take-over: {seconds:.2f} s",
+    )
+
+
+def _found(journal: Iterable[Entry], discover: str, component: str) -> Promise:
+    """Whether both ways to discover discover anything."""
+    times = Counter(entry.task for entry in journal if entry.found)
+    return Promise(
+        "the replica that nobody wrote down is found by the task of beat, and by the component",
+        times[discover] > 0 and times[component] > 0,
+        f"found by the task: {times[discover]} times, by the component: {times[component]} times",
     )
 
 

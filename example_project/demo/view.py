@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from example_project.components import COMPONENT
+from example_project.demo import verdict
 from example_project.demo.stage import Stage
 from example_project.demo.tally import Tally
 from example_project.show import table
@@ -40,6 +42,7 @@ class View:
 
     Attributes:
         leader: which beat leads.
+        runner: which worker runs the component.
         programs: the workers, beats and the API, and whether each runs.
         clusters: what is going on on each.
         last_drop: the newest drop, and why.
@@ -47,6 +50,7 @@ class View:
     """
 
     leader: str
+    runner: str
     programs: tuple[tuple[str, bool], ...]
     clusters: tuple[ClusterView, ...]
     last_drop: str
@@ -55,15 +59,20 @@ class View:
 
 def look(stage: Stage, tally: Tally, state: State) -> View:
     """See what there is to see."""
-    leader = stage.name_of(tally.leader)
-    leads = leader in stage.programs and stage.programs[leader].runs
     return View(
-        leader=leader if leads else "nobody",
+        leader=_leader(verdict.BEAT, stage, tally),
+        runner=_leader(COMPONENT, stage, tally),
         programs=tuple((name, program.runs) for name, program in stage.programs.items()),
         clusters=tuple(_cluster(name, tally) for name in stage.clusters),
         last_drop=_last_drop(tally),
         fleet=tuple(table(state, stage.clusters)),
     )
+
+
+def _leader(name: str, stage: Stage, tally: Tally) -> str:
+    program = stage.name_of(tally.leaders.get(name, 0))
+    leads = program in stage.programs and stage.programs[program].runs
+    return program if leads else "nobody"
 
 
 def _cluster(name: str, tally: Tally) -> ClusterView:

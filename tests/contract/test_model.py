@@ -13,6 +13,7 @@ from celery_coord.lease import Done, Held, Lease, Look, Owner, Refusal
 
 KEYS = st.sampled_from(["one", "two"])
 OWNERS = st.builds(Owner, st.sampled_from(["a", "b"]), st.integers(0, 2), st.sampled_from(["x", "y"]))
+NAMES, FACTS = st.sampled_from(["run:a", "run:b", "act"]), st.sampled_from(["", "1.5 1", "2.5 2"])
 TTL = 600.0
 LENGTHS = st.sampled_from([0.0, 600.0])
 
@@ -91,6 +92,24 @@ class Histories(RuleBasedStateMachine):
     def cool(self, key: str, owner: Owner, seconds: float, remember: float, told: bool) -> None:
         for under in self.stores:
             under.store.cool(key, owner, seconds, remember=remember, told=told)
+
+    @rule(key=KEYS, owner=OWNERS, name=NAMES, value=FACTS, was=st.none() | FACTS, by_holder=st.booleans())
+    def record(self, *, key: str, owner: Owner, name: str, value: str, was: str | None, by_holder: bool) -> None:
+        lease = Lease(key, str(owner), 1, TTL)
+        self.alike([under.store.record(lease, name, value, was=was, by_holder=by_holder) for under in self.stores])
+        self.alike([under.store.records(key) for under in self.stores])
+
+    @rule(key=KEYS, owner=OWNERS, names=st.lists(NAMES, min_size=1, unique=True))
+    def erase(self, key: str, owner: Owner, names: list[str]) -> None:
+        lease = Lease(key, str(owner), 1, TTL)
+        self.alike([under.store.erase(lease, names) for under in self.stores])
+        self.alike([under.store.records(key) for under in self.stores])
+
+    @rule(key=KEYS, request=FACTS)
+    def ask(self, key: str, request: str) -> None:
+        for under in self.stores:
+            under.store.ask(key, request, 600.0)
+        self.alike([under.store.request(key) for under in self.stores])
 
     @rule(key=KEYS)
     def clear(self, key: str) -> None:

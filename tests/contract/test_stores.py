@@ -9,7 +9,7 @@ import time
 import pytest
 from under import UnderTest
 
-from celery_coord.lease import Cooling, Done, Held, Lease, Owner
+from celery_coord.lease import Cooling, Done, Held, Lease, Owner, Recorded
 from celery_coord.stores import Store
 
 TTL = 60.0
@@ -447,3 +447,92 @@ def test_a_run_that_has_begun_is_remembered_as_done_when_it_is(store: Store) -> 
     store.settle(lease, remember=600, told=True)
 
     assert isinstance(store.acquire("k", Owner.new("run"), TTL, heed_cooldown=True, remember=600), Done)
+
+
+def test_a_holder_writes_facts_down_that_outlive_its_lease(under_test: UnderTest) -> None:
+    store = under_test.store
+    lease = acquire(store)
+
+    assert store.record(lease, "run:nightly", "1.5 7", was="") == Recorded(by_us=True, lost=False, value="1.5 7")
+    assert store.record(lease, "act", "tidied").by_us
+
+    store.settle(lease)
+    assert store.records("k") == {"run:nightly": "1.5 7", "act": "tidied"}
+    assert store.records("another") == {}
+
+
+def test_a_fact_is_written_only_over_what_the_writer_knew(store: Store) -> None:
+    lease = acquire(store)
+    store.record(lease, "fact", "one", was="")
+
+    assert store.record(lease, "fact", "two", was="") == Recorded(by_us=False, lost=False, value="one")
+    assert store.record(lease, "fact", "two", was="zero") == Recorded(by_us=False, lost=False, value="one")
+    assert store.record(lease, "fact", "two", was="one").by_us
+    assert store.record(lease, "fact", "two", was="one").by_us, "an answer may be lost on its way"
+    assert store.record(lease, "fact", "three").by_us, "whatever was there"
+    assert store.record(lease, "none", "one", was="one") == Recorded(by_us=False, lost=False, value="")
+
+
+def test_a_fact_is_written_only_by_the_holder_and_taken_back_by_one_who_was(under_test: UnderTest) -> None:
+    store = under_test.store
+    past = acquire(store)
+    store.record(past, "fact", "one", was="")
+    under_test.expire_lease("k")
+
+    assert store.record(past, "fact", "two", was="one") == Recorded(by_us=False, lost=True, value="two")
+    acquire(store)
+    assert store.record(past, "fact", "two", was="one").lost
+    assert store.record(past, "fact", "", was="other", by_holder=False).value == "one"
+    assert store.record(past, "fact", "", was="one", by_holder=False).by_us
+    assert store.records("k") == {}
+
+
+def test_facts_are_erased_by_the_holder_alone(under_test: UnderTest) -> None:
+    store = under_test.store
+    past = acquire(store)
+    for name in ("one", "two", "three"):
+        store.record(past, name, "x")
+    under_test.expire_lease("k")
+
+    assert not store.erase(past, ["one", "two"])
+    assert set(store.records("k")) == {"one", "two", "three"}
+    assert store.erase(acquire(store), ["one", "two", "never"])
+    assert set(store.records("k")) == {"three"}
+
+
+def test_a_request_is_left_for_the_holder_by_anybody_for_a_while(store: Store) -> None:
+    assert store.request("k") == ""
+
+    store.ask("k", "step down", 60)
+    store.ask("k", "stay", 60)
+
+    assert store.request("k") == "stay"
+    assert store.request("another") == ""
+
+
+def test_keys_that_are_held_can_be_listed(store: Store) -> None:
+    for key in ("leader:one", "leader:two", "leader:[odd]*", "other"):
+        acquire(store, key)
+
+    assert store.keys("leader:") == ["leader:[odd]*", "leader:one", "leader:two"]
+    assert store.keys("leader:[o") == ["leader:[odd]*"]
+
+
+def test_as_many_as_is_said_are_woken(store: Store) -> None:
+    """One that is woken may be dead: a leader that resigns wakes more."""
+    lease = acquire(store)
+    woken = []
+
+    def wait() -> None:
+        while isinstance(store.look("k").held, Held):
+            store.wait("k", 10)
+        woken.append(1)
+
+    threads = [threading.Thread(target=wait) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    store.settle(lease, wake=3)
+    for thread in threads:
+        thread.join(10)
+
+    assert woken == [1, 1, 1]

@@ -6,6 +6,7 @@ from example_project.journal import Entry
 
 REFRESH = "example_project.tasks.refresh_cluster_state"
 DISCOVER = "example_project.tasks.discover"
+COMPONENT = "discovery"
 
 
 def asked(at: float, run: str, *, task: str = REFRESH, cluster: str = "orders", pid: int = 1) -> Entry:
@@ -26,8 +27,16 @@ def dropped(at: float, run: str, reason: str = "held", *, cluster: str = "orders
     return Entry(at, "dropped", 12, REFRESH, run, cluster, detail=reason)
 
 
-def elected(at: float, pid: int, term: int = 1) -> Entry:
-    return Entry(at, "elected", pid, "beat", token=term)
+def elected(at: float, pid: int, term: int = 1, *, name: str = "beat") -> Entry:
+    return Entry(at, "elected", pid, name, token=term)
+
+
+def began(at: float, pid: int, term: int) -> Entry:
+    return Entry(at, "began", pid, COMPONENT, token=term)
+
+
+def ended(at: float, pid: int, term: int, *, detail: str = "well", found: int = 0) -> Entry:
+    return Entry(at, "ended", pid, COMPONENT, token=term, detail=detail, found=found)
 
 
 def killed(at: float, pid: int) -> list[Entry]:

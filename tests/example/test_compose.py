@@ -16,10 +16,13 @@ import pytest
 import yaml
 
 from example_project import settings
+from example_project.components import COMPONENT
 from example_project.inventory import read_inventory
 
 ROOT = Path(__file__).parents[2]
-COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+TEXT = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+COMMENT = [line for line in TEXT.splitlines() if line.startswith("#")]
+COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 
 WORKERS = ("worker-1", "worker-2")
@@ -169,6 +172,25 @@ def _health(service: Service, name: str) -> int:
     check = SERVICES[name]["healthcheck"]["test"].replace("$$", "$")
     done = subprocess.run(check, shell=True, cwd=ROOT, env=service.environment, capture_output=True, check=False)  # noqa: S602
     return done.returncode
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("service", ["worker-1"], indirect=True)
+def test_the_command_that_shows_who_runs_the_component_runs_as_it_stands(service: Service) -> None:
+    [line] = [line for line in COMMENT if line.endswith(" coord leaders")]
+    service.await_line(f"{COMPONENT}: elected")
+
+    asked = subprocess.run(
+        shlex.split(line.partition(" exec worker-1 ")[2]),
+        cwd=ROOT,
+        env=service.environment,
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+
+    assert asked.returncode == 0, asked.stderr
+    assert COMPONENT in asked.stdout
 
 
 @pytest.mark.server

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from journal_entries import REFRESH, asked, dropped, elected, entered, killed, left
+from journal_entries import COMPONENT, REFRESH, asked, dropped, elected, ended, entered, killed, left
 
 from example_project.demo.tally import Tally
 
@@ -37,9 +37,17 @@ def test_a_body_runs_until_it_leaves_or_is_killed() -> None:
     assert [body.task_id for body in tally.running(REFRESH)] == ["c"]
 
 
-def test_the_leader_is_who_was_elected_last() -> None:
+def test_the_leader_is_who_was_elected_last_for_each_thing_that_is_led() -> None:
     tally = Tally()
 
-    tally.add([elected(1, 7), elected(2, 8)])
+    tally.add([elected(1, 7), elected(2, 8), elected(3, 9, name=COMPONENT)])
 
-    assert tally.leader == 8
+    assert tally.leaders == {"beat": 8, COMPONENT: 9}
+
+
+def test_rounds_are_counted_by_process_and_term() -> None:
+    tally = Tally()
+
+    tally.add([ended(1, 7, 10), ended(2, 7, 10), ended(3, 8, 20)])
+
+    assert tally.rounds == {(COMPONENT, 7, 10): 2, (COMPONENT, 8, 20): 1}

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import redis
 from celery import states
-from journal_entries import REFRESH
+from journal_entries import COMPONENT, REFRESH
 
 from celery_coord.testing import FakeClock, use_memory
-from example_project import journal as journal_module, settings, tasks
+from example_project import components, journal as journal_module, settings, tasks
 from example_project.app import app
+from example_project.inventory import InventoryError
 from example_project.journal import Entry, Journal
 from example_project.state import Overtaken, State
 
@@ -24,7 +25,7 @@ def state(client: redis.Redis, fleet: Any, tmp_path: Path, monkeypatch: pytest.M
     inventory = tmp_path / "inventory.toml"
     inventory.write_text(f'[clusters.orders]\nnodes = ["{fleet.primary}", "{fleet.replica}"]\n')
     made = State(client)
-    for module in (tasks, journal_module):
+    for module in (tasks, components, journal_module):
         monkeypatch.setattr(module, "journal", Journal(client))
     monkeypatch.setattr(tasks, "state", made)
     monkeypatch.setattr(settings, "INVENTORY", inventory)
@@ -37,6 +38,14 @@ def clock() -> FakeClock:
     moved = FakeClock()
     use_memory(app, moved)
     return moved
+
+
+def asked_for(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """The runs that are asked for from now on: task and cluster."""
+    asked: list[tuple[str, str]] = []
+    for task in (tasks.refresh_cluster_state, tasks.forget_dead_replicas):
+        monkeypatch.setattr(task, "delay", lambda cluster, task=task: asked.append((task.name, cluster)))
+    return asked
 
 
 def journal_of(client: redis.Redis) -> list[Entry]:
@@ -115,11 +124,35 @@ def test_a_replica_that_no_longer_answers_is_forgotten(state: State, fleet: Any)
 def test_discover_finds_the_unlisted_replica_and_asks_for_what_may_be_needed(
     state: State, fleet: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[str, str]] = []
-    for task in (tasks.refresh_cluster_state, tasks.forget_dead_replicas):
-        monkeypatch.setattr(task, "delay", lambda cluster, task=task: asked.append((task.name, cluster)))
+    asked = asked_for(monkeypatch)
 
     tasks.discover.apply().get()
 
     assert state.found("orders") == [fleet.other_replica]
     assert asked == [(REFRESH, "orders")]
+
+
+def test_the_component_discovers_the_same_and_the_journal_has_both_ends_of_its_round(
+    state: State, fleet: Any, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = asked_for(monkeypatch)
+
+    components.discovery(7)
+
+    assert state.found("orders") == [fleet.other_replica]
+    assert asked == [(REFRESH, "orders")]
+    assert [(entry.what, entry.task, entry.token, entry.found) for entry in journal_of(client)] == [
+        ("began", COMPONENT, 7, 0),
+        ("ended", COMPONENT, 7, 1),
+    ]
+
+
+def test_a_round_that_fails_is_in_the_journal_as_such(
+    state: State, client: redis.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "INVENTORY", tmp_path / "nowhere.toml")
+
+    with pytest.raises(InventoryError):
+        components.discovery(7)
+
+    assert [(entry.what, entry.detail) for entry in journal_of(client)] == [("began", ""), ("ended", "failed")]

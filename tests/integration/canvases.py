@@ -20,6 +20,8 @@ ASK_THE_MEMBER = {
     "body_that_is_a_group_with_a_dropped_member",
     "replaced_by_a_chain_dropped_last",
 }
+#: Those in which a Celery before 5.7 fails the plain member that ends last: waiters may be told of that instead.
+TELL_OF_A_NEIGHBOUR = {"chord_whose_body_is_a_chain"} if VERSION[:2] < (5, 7) else set()
 
 
 class Parts:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from canvas_project import CanvasSite
-from canvases import ASK_THE_MEMBER, CANVASES, Parts
+from canvases import ASK_THE_MEMBER, CANVASES, TELL_OF_A_NEIGHBOUR, Parts
 from celery import Celery, Signature, chain, chord, group
 from celery._state import get_current_app
 from celery.exceptions import ChordError
@@ -138,7 +138,7 @@ def test_a_canvas_runs_whole_where_its_member_is_admitted(in_prefork: Place, nam
     assert in_prefork.runs(parts.behind) == parts.afters
 
 
-@every_canvas
+@pytest.mark.parametrize("name", sorted(CANVASES.keys() - TELL_OF_A_NEIGHBOUR))
 @for_every_reason
 def test_get_on_a_canvas_with_a_dropped_member_ends(place: Place, reason: str, name: str) -> None:
     """10. `.get()` on a canvas with a dropped run comes to an end, promptly, with the reason; nothing goes on."""
@@ -190,7 +190,7 @@ def test_with_return_a_canvas_with_a_dropped_member_goes_on(place: Place, reason
     assert place.runs(parts.n) == 0
 
 
-@pytest.mark.parametrize("name", sorted(CANVASES.keys() - ASK_THE_MEMBER))
+@pytest.mark.parametrize("name", sorted(CANVASES.keys() - ASK_THE_MEMBER - TELL_OF_A_NEIGHBOUR))
 @in_every_pool
 def test_get_on_a_canvas_ends_though_the_dropped_member_ignores_its_result(place: Place, name: str) -> None:
     """10. `.get()` on a canvas with a dropped run ends, though the run itself keeps no result."""

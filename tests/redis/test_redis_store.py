@@ -318,7 +318,7 @@ def test_a_unix_socket_is_reached_in_both_spellings(url: str, tmp_path: object) 
         store.close()
 
 
-@pytest.mark.parametrize("name", ["acquire", "renew", "settle", "hold", "refuses", "cool", "look"])
+@pytest.mark.parametrize("name", ["acquire", "renew", "settle", "hold", "refuses", "cool", "look", "record", "erase"])
 def test_a_scripts_header_is_what_its_body_uses(name: str) -> None:
     source = files("celery_coord.stores.redis").joinpath(f"{name}.lua").read_text()
     header, body = "", ""
@@ -348,3 +348,28 @@ def test_a_run_is_remembered_for_as_long_as_its_quiet_period_also_when_it_was_to
     store.cool("k", Owner.new("run"), 0.0, remember=600, told=True)
 
     assert 600 < client.ttl("coord-done:{coord:k}:run") <= 900
+
+
+def test_a_fact_that_reaches_the_server_too_late_is_not_written(redis_url: str, client: redis.Redis) -> None:
+    """15. Late, not never: a claim whose beat has given up waiting must not be carried out after that."""
+    store = RedisStore.from_url(redis_url, namespace="coord", timeout=0.3)
+    lease = acquire(store)
+    assert store.record(lease, "fact", "one", was="", within=0.6).by_us
+
+    client.execute_command("CLIENT", "PAUSE", 1500, "ALL")
+    with pytest.raises(StoreError):
+        store.record(lease, "fact", "two", was="one", within=0.6)
+    client.ping()  # answered when the pause is over, after what was asked before
+
+    assert store.records("k") == {"fact": "one"}
+    store.close()
+
+
+def test_a_server_whose_clock_was_set_forward_is_not_too_late(store: RedisStore) -> None:
+    lease = acquire(store)
+    assert store.record(lease, "fact", "one", was="", within=4).by_us
+    assert store._server_ahead is not None
+
+    store._server_ahead -= 3600
+
+    assert store.record(lease, "fact", "two", was="one", within=4).by_us

@@ -32,10 +32,36 @@ _LOST_IS_DONE = f"{_CONTRACT}a_run_that_lost_its_lease_is_remembered_all_the_sam
 _WITHOUT_LEASE = f"{_CONTRACT}a_run_without_a_lease_is_kept_away_by_a_quiet_period_and_by_its_own_end"
 _TOLD_LATER = f"{_CONTRACT}an_end_that_was_not_told_can_be_called_told_and_not_the_other_way_round"
 _GROWS = f"{_CONTRACT}a_token_is_larger_than_every_earlier_one"
+_FACT_OVER_KNOWN = f"{_CONTRACT}a_fact_is_written_only_over_what_the_writer_knew"
+_FACT_BY_HOLDER = f"{_CONTRACT}a_fact_is_written_only_by_the_holder_and_taken_back_by_one_who_was"
 _HELD = f"{_CONTRACT}a_held_key_is_refused_with_holder_token_label_and_time_left"
 _NO_TWO = f"{_CONTRACT}no_two_threads_hold_a_key_at_once"
 
 IN_REDIS = (
+    Break(
+        "a fact is written by one who holds nothing, in Redis",
+        "15. the claim is only for the one who holds the lease",
+        "stores/redis/record.lua",
+        'if by_holder == "1" and redis.call("GET", lock) ~= owner then',
+        "if false then",
+        (f"{_FACT_BY_HOLDER}[redis]",),
+    ),
+    Break(
+        "a fact is written over what the writer did not know, in Redis",
+        "15. at most once even while two beats believe that they lead",
+        "stores/redis/record.lua",
+        'if checked == "1" and current ~= was then',
+        "if false then",
+        (f"{_FACT_OVER_KNOWN}[redis]",),
+    ),
+    Break(
+        "a fact that stands there already is another's, in Redis",
+        "15. an answer that got lost costs no instant",
+        "stores/redis/record.lua",
+        "if current == value then",
+        "if false then",
+        (f"{_FACT_OVER_KNOWN}[redis]",),
+    ),
     Break(
         "acquire grants a held key",
         "1. at most one holds the lease",
@@ -282,6 +308,30 @@ IN_REDIS = (
 )
 
 IN_MEMORY = (
+    Break(
+        "a fact is written by one who holds nothing, in memory",
+        "15. the claim is only for the one who holds the lease",
+        _MEMORY,
+        "if by_holder and not self._is_holder(lease):",
+        "if False:",
+        (f"{_FACT_BY_HOLDER}[memory]",),
+    ),
+    Break(
+        "a fact is written over what the writer did not know, in memory",
+        "15. at most once even while two beats believe that they lead",
+        _MEMORY,
+        "if was is not None and current != was:",
+        "if False:",
+        (f"{_FACT_OVER_KNOWN}[memory]",),
+    ),
+    Break(
+        "a fact that stands there already is another's, in memory",
+        "15. an answer that got lost costs no instant",
+        _MEMORY,
+        "if current == value:",
+        "if False:",
+        (f"{_FACT_OVER_KNOWN}[memory]",),
+    ),
     Break(
         "in memory: acquire grants a held key",
         "1. at most one holds the lease",

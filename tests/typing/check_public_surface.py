@@ -10,11 +10,14 @@ from celery_coord import (
     Cooling,
     CoordinatedTask,
     Dropped,
+    Election,
     Exclusive,
     Held,
     Holding,
+    Leader,
     Look,
     TaskDropped,
+    component,
     current_lease,
 )
 
@@ -51,5 +54,20 @@ def outside(task: ClusterTask) -> None:
     assert_type(TaskDropped("held", "k").left, float | None)
 
 
+def as_a_leader(election: Election) -> None:
+    assert_type(election.campaign(timeout=5), bool)
+    assert_type(election.leads, bool)
+    assert_type(election.term, int | None)
+    assert_type(election.ensure(), int)
+    assert_type(election.observe(), Leader | None)
+    election.run(print, every=timedelta(seconds=1))
+
+
+@component(object(), every=30)
+def discover(term: int) -> str:
+    return str(term)
+
+
+assert_type(discover(7), str)
 Exclusive(on_conflict="wait")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 Cooldown()  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

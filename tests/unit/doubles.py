@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from celery_coord.errors import StoreError
 from celery_coord.events import Event
-from celery_coord.lease import Cooling, Done, Lease, Look, Owner, Refusal
+from celery_coord.lease import Cooling, Done, Lease, Look, Owner, Recorded, Refusal
 from celery_coord.renewal import Keeper
 from celery_coord.stores.memory import MemoryStore
 from celery_coord.testing import FakeClock
@@ -60,9 +60,32 @@ class FlakyStore(MemoryStore):
         self._ask("renew")
         return super().renew(leases)
 
-    def settle(self, lease: Lease, *, cooldown: float = 0.0, remember: float = 0.0, told: bool = True) -> bool:
+    def settle(
+        self, lease: Lease, *, cooldown: float = 0.0, remember: float = 0.0, told: bool = True, wake: int = 1
+    ) -> bool:
         self._ask("settle")
-        return super().settle(lease, cooldown=cooldown, remember=remember, told=told)
+        return super().settle(lease, cooldown=cooldown, remember=remember, told=told, wake=wake)
+
+    def record(
+        self,
+        lease: Lease,
+        name: str,
+        value: str,
+        *,
+        was: str | None = None,
+        by_holder: bool = True,
+        within: float | None = None,
+    ) -> Recorded:
+        self._ask("record")
+        return super().record(lease, name, value, was=was, by_holder=by_holder, within=within)
+
+    def records(self, key: str) -> dict[str, str]:
+        self._ask("records")
+        return super().records(key)
+
+    def request(self, key: str) -> str:
+        self._ask("request")
+        return super().request(key)
 
     def hold(self, lease: Lease, seconds: float, *, remember: float = 0.0) -> bool:
         self._ask("hold")

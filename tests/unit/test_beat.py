@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from celery import Celery
-from celery.beat import Scheduler
+from celery.beat import ScheduleEntry, Scheduler
 
 from celery_coord.app import coordination
-from celery_coord.beat import LeaderScheduler, NotLeading
+from celery_coord.beat import LeaderScheduler
 from celery_coord.lease import Held, Owner
 from celery_coord.testing import FakeClock, use_memory
 
@@ -19,25 +19,30 @@ class Inner(Scheduler):  # type: ignore[misc]
     """Remembers what it was asked."""
 
     made: list[Inner] = []
+    refusal: Exception | None = None
+    trouble: Exception | None = None
+    lock_key = "a lock of its own"
+    producer = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if Inner.refusal:
+            raise Inner.refusal
         super().__init__(*args, **kwargs)
         self.ticks, self.closed, self.sent = 0, 0, []
+        self._dirty = {"nightly"}
         Inner.made.append(self)
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
         self.ticks += 1
+        if Inner.trouble:
+            raise Inner.trouble
         return 300.0
 
-    def apply_async(self, entry: Any, *args: Any, **kwargs: Any) -> None:
-        self.sent.append(entry.name)
+    def send_task(self, name: str, *args: Any, **kwargs: Any) -> None:
+        self.sent.append(name)
 
     def close(self) -> None:
         self.closed += 1
-
-
-class Entry:
-    name = "nightly"
 
 
 @pytest.fixture
@@ -46,6 +51,7 @@ def app(clock: FakeClock) -> Celery:
     app.conf.coord_beat_scheduler = "test_beat:Inner"
     use_memory(app, clock)
     Inner.made.clear()
+    Inner.refusal = Inner.trouble = None
     return app
 
 
@@ -73,7 +79,7 @@ def another_leads(app: Celery) -> Owner:
 def test_a_follower_loads_nothing_and_looks_again_soon(app: Celery, beat: LeaderScheduler) -> None:
     another_leads(app)
 
-    until(lambda: isinstance(beat._election.observe(), Held), beat)  # type: ignore[union-attr]
+    until(lambda: isinstance(beat._candidate.met, Held), beat)  # type: ignore[union-attr]
 
     assert Inner.made == []
     assert beat.tick() <= 0.1
@@ -99,18 +105,93 @@ def test_the_banner_begins_nothing(app: Celery) -> None:
     assert not coordination(app).store.look("leader:beat")
 
 
+def nightly(inner: Inner) -> ScheduleEntry:
+    return inner.Entry("nightly", "tidy", schedule=1, app=inner.app)
+
+
 def test_an_entry_that_comes_due_as_the_leadership_ends_is_left_to_the_next_leader(
     beat: LeaderScheduler, clock: FakeClock
 ) -> None:
+    """14. Two processes never both act inside their trust windows; unsure means no."""
     until(lambda: Inner.made, beat)
     [inner] = Inner.made
-    inner.apply_async(Entry())
+    inner.schedule["nightly"] = nightly(inner)
+    inner.apply_async(nightly(inner))
     clock.advance(9.6)  # past the trust window: the renewal did not come
 
-    with pytest.raises(NotLeading):
-        inner.apply_async(Entry())
+    inner.apply_async(nightly(inner))
 
-    assert inner.sent == ["nightly"]
+    assert inner.sent == ["tidy"]
+
+
+def test_a_leader_whose_scheduler_cannot_be_made_lets_another_and_says_why(
+    app: Celery, beat: LeaderScheduler, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A beat that cannot take over says why, and neither dies nor leads."""
+    Inner.refusal = OSError("no database")
+
+    until(lambda: "no database" in caplog.text, beat)
+
+    until(lambda: not coordination(app).store.look("leader:beat"), beat)
+    assert "beat: cannot act as the leader" in caplog.text
+    assert beat.schedule == {}
+
+
+def test_a_leader_whose_scheduler_raises_lets_another_and_says_why(
+    app: Celery, beat: LeaderScheduler, caplog: pytest.LogCaptureFixture
+) -> None:
+    until(lambda: Inner.made, beat)
+    Inner.trouble = OSError("the database went away")
+
+    until(lambda: not coordination(app).store.look("leader:beat"), beat)
+
+    assert "the database went away" in caplog.text
+    assert Inner.made[0].closed == 1
+
+
+def test_a_leader_that_is_asked_to_step_down_closes_the_inner_scheduler_first(
+    app: Celery, beat: LeaderScheduler, clock: FakeClock
+) -> None:
+    until(lambda: Inner.made, beat)
+    candidate = beat._candidate
+    assert candidate
+    candidate.retiring = "asked"
+
+    beat.tick()
+
+    assert Inner.made[0].closed == 1
+    assert Inner.made[0]._dirty, "it still leads: what it has to write is its to write"
+    assert not candidate.leads
+
+
+def test_redbeats_own_lock_is_off(beat: LeaderScheduler) -> None:
+    """The election stands for it: the wrapper shows RedBeat no key, and the inner scheduler keeps none."""
+    until(lambda: Inner.made, beat)
+
+    assert Inner.made[0].lock_key is None
+    assert beat.lock_key is None
+
+
+def test_a_beat_whose_worker_is_gone_ends(beat: LeaderScheduler) -> None:
+    """An embedded beat does not outlive its worker, also where that was killed."""
+    beat.ends_with(1)
+
+    with pytest.raises(SystemExit):
+        beat.tick()
+
+
+def test_a_leader_whose_clock_is_set_back_asks_anew_what_is_due(
+    beat: LeaderScheduler, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    until(lambda: Inner.made, beat)
+    beat.tick()
+    Inner.made[0]._heap = []
+
+    clock.step_back(3600)
+    beat.tick()
+
+    assert Inner.made[0]._heap is None
+    assert "the clock was set back by 3600 s" in caplog.text
 
 
 def test_a_deposed_leader_closes_the_inner_scheduler(app: Celery, beat: LeaderScheduler, clock: FakeClock) -> None:
@@ -123,6 +204,7 @@ def test_a_deposed_leader_closes_the_inner_scheduler(app: Celery, beat: LeaderSc
     until(lambda: Inner.made[0].closed, beat)
 
     assert len(Inner.made) == 1
+    assert not Inner.made[0]._dirty, "what it has not written down is another's to write"
 
 
 def test_a_beat_that_was_asked_to_end_ends_though_the_exception_that_said_so_was_lost(

@@ -28,13 +28,14 @@ from celery_coord import (
     LeaseLost,
     Look,
     NoLease,
+    NotLeader,
     ParentLease,
     StoreError,
     TaskDropped,
     UnstableKey,
     events,
 )
-from celery_coord.beat import NotLeading
+from celery_coord.claims import NotClaimed
 from celery_coord.drop import Revoked
 from celery_coord.lease import Lease, Owner
 from celery_coord.run import Replaced
@@ -47,7 +48,8 @@ ERRORS = [
     NoLease("none"),
     LeaseLost("k", "run/0/x"),
     StoreError("away"),
-    NotLeading("left to the next leader"),
+    NotLeader("poller"),
+    NotClaimed("nightly"),
     ServerMissing("install one"),
     Replaced("Replaced by new task"),
     TaskDropped("held", "k", "run/0/x", 1.5),

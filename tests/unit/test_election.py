@@ -7,45 +7,52 @@ import random
 import pytest
 from doubles import FlakyStore, Seen
 
-from celery_coord.election import Election
+from celery_coord.election import RUN, Candidate, leader_of
 from celery_coord.errors import StoreError
-from celery_coord.events import Event, LeaderDeposed, LeaderElected, LeaderObserved, LeaderResigned
-from celery_coord.lease import Held
+from celery_coord.events import (
+    Event,
+    LeaderDeposed,
+    LeaderElected,
+    LeaderHeldBack,
+    LeaderObserved,
+    LeaderResigned,
+)
+from celery_coord.lease import Held, Owner
 from celery_coord.stores.memory import MemoryStore
 from celery_coord.testing import FakeClock
 
 TTL = 10.0
 
 
-def candidate(store: MemoryStore, clock: FakeClock, seen: Seen, **options: object) -> Election:
-    return Election("beat", store=store, clock=clock, ttl=TTL, label="here", notify=seen, **options)  # type: ignore[arg-type]
+def candidate(store: MemoryStore, clock: FakeClock, seen: Seen, **options: object) -> Candidate:
+    return Candidate("beat", store=store, clock=clock, ttl=TTL, label="here", notify=seen, **options)  # type: ignore[arg-type]
 
 
 @pytest.fixture
-def one(store: FlakyStore, clock: FakeClock, seen: Seen) -> Election:
+def one(store: FlakyStore, clock: FakeClock, seen: Seen) -> Candidate:
     return candidate(store, clock, seen)
 
 
 @pytest.fixture
-def two(store: FlakyStore, clock: FakeClock, seen: Seen) -> Election:
+def two(store: FlakyStore, clock: FakeClock, seen: Seen) -> Candidate:
     return candidate(store, clock, seen)
 
 
-def test_nobody_leads_before_it_was_elected(one: Election) -> None:
+def test_nobody_leads_before_it_was_elected(one: Candidate) -> None:
     assert not one.leads
     assert one.term is None
-    assert one.observe() is None
+    assert one.met is None
 
 
 def test_of_two_that_campaign_one_leads_and_the_other_knows_whom_it_met(
-    one: Election, two: Election, seen: Seen
+    one: Candidate, two: Candidate, seen: Seen
 ) -> None:
     one.round()
     two.round()
 
     assert one.leads
     assert not two.leads
-    met = two.observe()
+    met = two.met
     assert isinstance(met, Held)
     assert met.token == one.term
     assert seen.kinds == ["LeaderElected", "LeaderObserved"]
@@ -53,7 +60,7 @@ def test_of_two_that_campaign_one_leads_and_the_other_knows_whom_it_met(
     assert len(seen.of(LeaderObserved)) == 1, "told once for each leader that it meets"
 
 
-def test_to_ask_whether_one_leads_costs_no_round_trip(one: Election, store: FlakyStore) -> None:
+def test_to_ask_whether_one_leads_costs_no_round_trip(one: Candidate, store: FlakyStore) -> None:
     one.round()
     asked = len(store.asked)
 
@@ -62,7 +69,7 @@ def test_to_ask_whether_one_leads_costs_no_round_trip(one: Election, store: Flak
     assert len(store.asked) == asked
 
 
-def test_a_leader_renews_every_third_of_its_ttl_and_leads_on(one: Election, two: Election, clock: FakeClock) -> None:
+def test_a_leader_renews_every_third_of_its_ttl_and_leads_on(one: Candidate, two: Candidate, clock: FakeClock) -> None:
     one.round()
     for _ in range(30):
         clock.advance(TTL / 3)
@@ -74,7 +81,7 @@ def test_a_leader_renews_every_third_of_its_ttl_and_leads_on(one: Election, two:
 
 
 def test_a_follower_asks_again_as_soon_as_the_lease_it_met_should_have_ended(
-    one: Election, two: Election, clock: FakeClock
+    one: Candidate, two: Candidate, clock: FakeClock
 ) -> None:
     one.round()
     clock.advance(4)
@@ -83,7 +90,7 @@ def test_a_follower_asks_again_as_soon_as_the_lease_it_met_should_have_ended(
 
 
 def test_after_a_crash_another_takes_over_within_the_ttl_and_a_second(
-    one: Election, two: Election, clock: FakeClock
+    one: Candidate, two: Candidate, clock: FakeClock
 ) -> None:
     one.round()
     crashed = one.term
@@ -99,9 +106,9 @@ def test_after_a_crash_another_takes_over_within_the_ttl_and_a_second(
     assert two.term > crashed
 
 
-def test_after_a_resignation_another_takes_over_at_once(one: Election, two: Election, seen: Seen) -> None:
+def test_after_a_resignation_another_takes_over_at_once(one: Candidate, two: Candidate, seen: Seen) -> None:
     one.round()
-    one._give_up(one._term)  # type: ignore[arg-type]
+    one._give_up(one._term, "ended")  # type: ignore[arg-type]
     two.round()
 
     assert not one.leads
@@ -109,7 +116,7 @@ def test_after_a_resignation_another_takes_over_at_once(one: Election, two: Elec
     assert seen.kinds == ["LeaderElected", "LeaderResigned", "LeaderElected"]
 
 
-def test_a_paused_leader_that_wakes_does_not_lead(one: Election, two: Election, clock: FakeClock, seen: Seen) -> None:
+def test_a_paused_leader_that_wakes_does_not_lead(one: Candidate, two: Candidate, clock: FakeClock, seen: Seen) -> None:
     one.round()
     clock.advance(TTL)  # one is paused: it makes no rounds
     two.round()
@@ -121,7 +128,7 @@ def test_a_paused_leader_that_wakes_does_not_lead(one: Election, two: Election, 
 
 
 def test_a_leader_without_a_store_leads_until_its_window_closes_and_not_longer(
-    one: Election, store: FlakyStore, clock: FakeClock, seen: Seen
+    one: Candidate, store: FlakyStore, clock: FakeClock, seen: Seen
 ) -> None:
     one.round()
     store.away = True
@@ -136,7 +143,7 @@ def test_a_leader_without_a_store_leads_until_its_window_closes_and_not_longer(
     assert isinstance(seen.of(LeaderDeposed)[0], LeaderDeposed)
 
 
-def test_a_follower_without_a_store_stays_a_follower_and_asks_again(one: Election, store: FlakyStore) -> None:
+def test_a_follower_without_a_store_stays_a_follower_and_asks_again(one: Candidate, store: FlakyStore) -> None:
     store.away = True
 
     assert 0 < one.round() <= TTL / 3
@@ -147,7 +154,7 @@ def test_a_follower_without_a_store_stays_a_follower_and_asks_again(one: Electio
 
 
 def test_a_leader_whose_lease_was_forgotten_follows_at_its_next_renewal(
-    one: Election, store: FlakyStore, clock: FakeClock, seen: Seen
+    one: Candidate, store: FlakyStore, clock: FakeClock, seen: Seen
 ) -> None:
     one.round()
     store.expire("leader:beat")
@@ -158,7 +165,7 @@ def test_a_leader_whose_lease_was_forgotten_follows_at_its_next_renewal(
     assert [event.why for event in seen.of(LeaderDeposed)] == ["gone"]  # type: ignore[union-attr]
 
 
-def test_a_slow_answer_does_not_lengthen_the_trust_window(one: Election, store: FlakyStore, clock: FakeClock) -> None:
+def test_a_slow_answer_does_not_lengthen_the_trust_window(one: Candidate, store: FlakyStore, clock: FakeClock) -> None:
     store.slow = 6.0
     one.round()
     store.slow = 0.0
@@ -180,7 +187,7 @@ def test_a_leader_whose_work_is_stuck_resigns_and_does_not_campaign(
     stuck.round()
 
     assert not stuck.leads
-    assert seen.kinds == ["LeaderElected", "LeaderResigned"]
+    assert seen.kinds == ["LeaderElected", "LeaderResigned", "LeaderHeldBack"]
     assert not store.look("leader:beat")
     well[0] = True
     stuck.round()
@@ -190,7 +197,7 @@ def test_a_leader_whose_work_is_stuck_resigns_and_does_not_campaign(
 def test_a_campaign_in_a_thread_elects_and_resigns_twice_without_harm(store: FlakyStore, seen: Seen) -> None:
     from celery_coord.clock import SystemClock
 
-    election = Election("beat", store=store, clock=SystemClock(), ttl=TTL, label="", notify=seen)
+    election = Candidate("beat", store=store, clock=SystemClock(), ttl=TTL, label="", notify=seen)
     election.campaign()
     election.campaign()
     while not election.leads:
@@ -215,7 +222,7 @@ def test_the_thread_of_a_campaign_outlives_a_surprise(store: FlakyStore, seen: S
         return acquire(*args, **kwargs)  # type: ignore[arg-type]
 
     store.acquire = surprising  # type: ignore[method-assign,assignment]
-    election = Election("beat", store=store, clock=SystemClock(), ttl=0.3, label="", notify=seen)
+    election = Candidate("beat", store=store, clock=SystemClock(), ttl=0.3, label="", notify=seen)
     election.campaign()
     while not seen.of(LeaderElected):
         pass
@@ -263,8 +270,9 @@ def test_two_never_both_act_inside_their_trust_windows(seed: int) -> None:
         if isinstance(event, LeaderElected):
             terms.append(event.term)
 
-    def new() -> Election:
-        return Election("beat", store=store, clock=clock, ttl=TTL, label="", notify=note)
+    def new() -> Candidate:
+        limit = chance.choice([None, TTL, 3 * TTL])
+        return Candidate("beat", store=store, clock=clock, ttl=TTL, label="", notify=note, term_limit=limit)
 
     candidates = [new() for _ in range(3)]
     for _ in range(200):
@@ -273,7 +281,11 @@ def test_two_never_both_act_inside_their_trust_windows(seed: int) -> None:
         if fate < 0.03:
             candidates[number] = new()  # a crash: nothing is given up
         elif fate < 0.06 and candidates[number]._term is not None:
-            candidates[number]._give_up(candidates[number]._term)  # type: ignore[arg-type]
+            candidates[number]._give_up(candidates[number]._term, "ended")  # type: ignore[arg-type]
+        elif fate < 0.08:
+            candidates[number].step_down(candidates[number].retiring or "unable")
+        elif fate < 0.10:
+            store.ask("leader:beat", str(candidates[number].term), TTL)
         else:
             candidates[number].round()
         clock.advance(chance.choice([0, 0.1, 1, TTL / 3, TTL / 3, TTL]))
@@ -283,9 +295,193 @@ def test_two_never_both_act_inside_their_trust_windows(seed: int) -> None:
     assert terms == sorted(set(terms))
 
 
-def test_a_resignation_tells_its_term(one: Election, seen: Seen) -> None:
+def test_a_resignation_tells_its_term(one: Candidate, seen: Seen) -> None:
     one.round()
     term = one.term
-    one._give_up(one._term)  # type: ignore[arg-type]
+    one._give_up(one._term, "ended")  # type: ignore[arg-type]
 
     assert [event.term for event in seen.of(LeaderResigned)] == [term]  # type: ignore[union-attr]
+
+
+def test_a_leader_whose_resignation_the_store_did_not_hear_says_so(
+    one: Candidate, store: FlakyStore, seen: Seen
+) -> None:
+    """What the store does not know did not happen: the lease ends by itself."""
+    one.round()
+    store.away = True
+
+    one._give_up(one._term, "ended")  # type: ignore[arg-type]
+
+    assert not one.leads
+    assert [event.why for event in seen.of(LeaderDeposed)] == ["unsettled"]  # type: ignore[union-attr]
+    assert not seen.of(LeaderResigned)
+
+
+def rounds(election: Candidate, clock: FakeClock, seconds: float) -> list[float]:
+    """Make the rounds as its thread would, for so long; returns when it led."""
+    led, end = [], clock.monotonic() + seconds
+    while clock.monotonic() < end:
+        pause = election.round()
+        if election.leads:
+            led.append(clock.monotonic())
+        clock.advance(max(0.01, min(pause, 1.0)))
+    return led
+
+
+def test_a_term_that_reaches_its_limit_is_retiring_and_then_over(
+    store: FlakyStore, clock: FakeClock, seen: Seen
+) -> None:
+    """A term limit makes a healthy leader hand over now and then; where nobody steps down, the term ends by itself."""
+    limited = candidate(store, clock, seen, term_limit=60)
+    limited.round()
+    first = limited.term
+    rounds(limited, clock, 61)
+
+    assert limited.retiring == "limit"
+    assert limited.term == first, "it still leads, so that its work can be brought to an end"
+    rounds(limited, clock, TTL - 0.5)
+    assert not limited.leads
+    assert [event.why for event in seen.of(LeaderResigned)] == ["limit"]  # type: ignore[union-attr]
+    [held_back] = seen.of(LeaderHeldBack)
+    assert held_back.seconds == 1  # type: ignore[union-attr]
+
+
+def test_after_its_limit_another_takes_over_and_where_there_is_none_it_leads_again(
+    store: FlakyStore, clock: FakeClock, seen: Seen
+) -> None:
+    limited, other = candidate(store, clock, seen, term_limit=60), candidate(store, clock, seen)
+    limited.round()
+    limited.step_down("limit")
+    limited.round()
+
+    assert other.round()
+    assert other.leads
+    other.step_down("limit")
+    other.round()
+    clock.advance(1.1)
+    limited.round()
+    assert limited.leads
+
+
+def test_one_who_steps_down_does_not_lead_from_that_moment_on(one: Candidate, store: FlakyStore) -> None:
+    one.round()
+    asked = len(store.asked)
+
+    one.step_down()
+
+    assert not one.leads
+    assert one.term is None
+    assert one.trusted_for == 0
+    assert len(store.asked) == asked, "it is known before the store is asked"
+    one.round()
+    assert not store.look("leader:beat")
+
+
+def test_a_leader_that_is_asked_to_step_down_does_so_and_stays_out_for_a_ttl(
+    one: Candidate, two: Candidate, store: FlakyStore, clock: FakeClock, seen: Seen
+) -> None:
+    one.round()
+    store.ask("leader:beat", str(one.term), 60)
+    clock.advance(TTL / 3)
+    one.round()
+    assert one.retiring == "asked"
+
+    one.step_down(one.retiring)
+    one.round()
+    assert not rounds(one, clock, TTL - 1), "another is to be elected"
+
+    two.round()
+    assert two.leads
+    clock.advance(TTL / 3)
+    two.round()
+    assert not two.retiring, "the request was for the term of then"
+
+
+def test_a_request_for_another_term_is_not_heard(one: Candidate, store: FlakyStore, clock: FakeClock) -> None:
+    store.ask("leader:beat", "12345", 60)
+    one.round()
+    clock.advance(TTL / 3)
+
+    one.round()
+
+    assert not one.retiring
+
+
+def test_leadership_does_not_flap(one: Candidate, clock: FakeClock, seen: Seen) -> None:
+    """Flapping is damped: each term that ends soon makes the candidate hold back for longer, up to three ttls."""
+    for _ in range(8):
+        while not one.leads:
+            clock.advance(max(0.0, one.round()))
+        one.step_down("unable")
+        one.round()
+
+    paused = [event.seconds for event in seen.of(LeaderHeldBack)]  # type: ignore[union-attr]
+    assert paused == pytest.approx([TTL / 3, TTL * 2 / 3, TTL * 4 / 3, TTL * 8 / 3, *[TTL * 3] * 4])
+
+
+def test_a_term_that_lasted_ends_the_holding_back(one: Candidate, clock: FakeClock, seen: Seen) -> None:
+    one.round()
+    one.step_down()
+    one.round()
+    clock.advance(TTL)
+    one.round()
+    rounds(one, clock, 3 * TTL)
+
+    one.step_down()
+    one.round()
+
+    assert len(seen.of(LeaderHeldBack)) == 1
+    one.round()
+    assert one.leads
+
+
+def test_a_stuck_candidate_says_once_that_it_does_not_campaign(store: FlakyStore, clock: FakeClock, seen: Seen) -> None:
+    """A candidate that cannot take over says why."""
+    stuck = candidate(store, clock, seen, healthy=lambda: False)
+
+    for _ in range(5):
+        assert 0 < stuck.round() <= 1
+
+    assert [(event.why, event.seconds) for event in seen.of(LeaderHeldBack)] == [("stuck", None)]  # type: ignore[union-attr]
+    assert not store.look("leader:beat")
+
+
+def test_observers_see_who_leads_since_when_and_what_was_done_last(
+    one: Candidate, store: FlakyStore, clock: FakeClock
+) -> None:
+    """Who leads, since when, term, last act; labels that observers see."""
+    assert leader_of(store, "beat") is None
+    one.round()
+    elected_at = clock.time()
+    clock.advance(1)
+    one.acted("polled the moon")
+    acted_at = clock.time()
+    clock.advance(TTL / 3 - 1)
+    one.round()
+
+    leader = leader_of(store, "beat")
+
+    assert leader is not None
+    assert (leader.name, leader.label, leader.term, leader.left) == ("beat", "here", one.term, TTL)
+    assert leader.since == pytest.approx(elected_at)
+    assert leader.last_act == "polled the moon"
+    assert leader.last_act_at == pytest.approx(acted_at, abs=0.001)
+
+
+def test_the_last_act_of_a_beat_is_the_entry_that_it_claimed_last(one: Candidate, store: FlakyStore) -> None:
+    one.round()
+    assert one.lease
+    store.record(one.lease, f"{RUN}early", "100.5 1")
+    store.record(one.lease, f"{RUN}late", "200.5 1")
+
+    leader = leader_of(store, "beat")
+
+    assert leader is not None
+    assert (leader.last_act, leader.last_act_at) == ("late", 200.5)
+
+
+def test_what_holds_a_name_and_is_no_leader_of_ours_is_not_shown_as_one(store: FlakyStore) -> None:
+    store.acquire("leader:beat", Owner.new("x"), TTL, heed_cooldown=False)
+    store._guards["leader:beat"].token = None  # type: ignore[assignment]
+
+    assert leader_of(store, "beat") is None

@@ -17,7 +17,7 @@ from celery_coord import current_lease, delivery
 from celery_coord.app import coordination
 from celery_coord.beat import LeaderScheduler
 from celery_coord.clock import SystemClock
-from celery_coord.election import Election
+from celery_coord.election import Candidate
 from celery_coord.gate import Claim, Ending, Gate, Kind
 from celery_coord.interrupt import Interrupt
 from celery_coord.lease import Done, Lease, Owner
@@ -187,7 +187,7 @@ def test_a_lease_that_ends_after_its_body_interrupts_nobody() -> None:
 def test_a_beat_whose_loop_is_stuck_stops_leading(app: Celery, clock: FakeClock) -> None:
     """16. A beat whose loop is stuck stops leading."""
     beat = LeaderScheduler(app=app)
-    election = beat._election
+    election = beat._candidate
     assert election is not None
     election.round()
     assert election.leads
@@ -203,8 +203,8 @@ def test_a_beat_whose_loop_is_stuck_stops_leading(app: Celery, clock: FakeClock)
 
 def test_a_beat_that_only_shows_its_banner_does_not_campaign(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
     """14. Celery makes a scheduler for the banner as well: it would lead, and send nothing."""
-    campaigns: list[Election] = []
-    monkeypatch.setattr(Election, "campaign", campaigns.append)
+    campaigns: list[Candidate] = []
+    monkeypatch.setattr(Candidate, "campaign", campaigns.append)
 
     LeaderScheduler(app=app, lazy=True).tick()
 

@@ -17,17 +17,21 @@ def test_the_exported_names_are_what_they_should_be() -> None:
         "CoordError",
         "CoordinatedTask",
         "Dropped",
+        "Election",
         "Exclusive",
         "ExclusiveTask",
         "Held",
         "Holding",
+        "Leader",
         "LeaseLost",
         "Look",
         "NoLease",
+        "NotLeader",
         "ParentLease",
         "StoreError",
         "TaskDropped",
         "UnstableKey",
+        "component",
         "current_lease",
         "parent_lease",
         "signals",
@@ -50,3 +54,9 @@ def test_the_scheduler_has_an_alias() -> None:
     [alias] = [entry for entry in entry_points(group="celery.beat_schedulers") if entry.name == "coord"]
 
     assert alias.value == "celery_coord.beat:LeaderScheduler"
+
+
+def test_operators_have_a_command() -> None:
+    [command] = [entry for entry in entry_points(group="celery.commands") if entry.name == "coord"]
+
+    assert command.value == "celery_coord.cli:coord"

@@ -1,10 +1,10 @@
 -- settle: end a lease and begin its quiet period in one step, for its owner only; remember that the run has ended.
 --
 -- KEYS: lock cooldown signal done
--- ARGV: owner generation cooldown_ms remember_ms told
+-- ARGV: owner generation cooldown_ms remember_ms told wake
 -- returns "settled" | "lost"
 local lock, cooldown, signal, done = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local owner, generation, cooldown_ms, remember_ms, told = unpack(ARGV)
+local owner, generation, cooldown_ms, remember_ms, told, wake = unpack(ARGV)
 
 remember(done, generation, remember_ms, told)
 
@@ -25,7 +25,9 @@ if cooldown_ms ~= "0" and not redis.call("SET", cooldown, owner, "PX", cooldown_
     redis.call("SET", cooldown, owner, "PX", cooldown_ms)
   end
 end
--- As python-redis-lock does it, to wake one of those who wait. It also tells, for a while, who settled.
-redis.call("LPUSH", signal, owner)
+-- As python-redis-lock does it, to wake one of those who wait, or more. It also tells, for a while, who settled.
+for _ = 1, tonumber(wake) do
+  redis.call("LPUSH", signal, owner)
+end
 redis.call("PEXPIRE", signal, 10000)
 return "settled"

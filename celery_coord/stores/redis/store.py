@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property, wraps
@@ -14,7 +15,18 @@ import redis_lock
 from redis.exceptions import AuthenticationError, AuthorizationError, NoPermissionError, RedisError, ResponseError
 
 from celery_coord.errors import ConfigurationError, StoreError
-from celery_coord.lease import Cooling, Done, Held, Lease, Look, Owner, Refusal, kept_for_next, run_and_generation
+from celery_coord.lease import (
+    Cooling,
+    Done,
+    Held,
+    Lease,
+    Look,
+    Owner,
+    Recorded,
+    Refusal,
+    kept_for_next,
+    run_and_generation,
+)
 from celery_coord.stores.redis.client import client_from
 from celery_coord.stores.redis.lines import Lines
 from celery_coord.stores.redis.scripts import Call, Script
@@ -32,8 +44,12 @@ _HOLD = Script("hold", after="ended")
 _REFUSES = Script("refuses", after="ended")
 _COOL = Script("cool", after="ended")
 _LOOK = Script("look")
+_RECORD = Script("record")
+_ERASE = Script("erase")
 
 _NO_END = -1
+#: For how long what a leader wrote down is kept when nobody writes: longer than a year, which a schedule may span.
+_KEEP_RECORDS = 400 * 86400.0
 
 
 def _answers(method: Callable[_P, _T]) -> Callable[_P, _T]:
@@ -63,6 +79,7 @@ class RedisStore:
         self._lines = Lines(client)
         self._namespace = namespace
         self._longest_wait = longest_wait
+        self._server_ahead: float | None = None  # of this process's monotonic clock
 
     @classmethod
     def from_url(cls, url: str, *, namespace: str, timeout: float) -> RedisStore:
@@ -117,12 +134,14 @@ class RedisStore:
         return [_still_ours(answer) for answer in _RENEW.run_many(self._client, calls)]
 
     @_answers
-    def settle(self, lease: Lease, *, cooldown: float = 0.0, remember: float = 0.0, told: bool = True) -> bool:
+    def settle(
+        self, lease: Lease, *, cooldown: float = 0.0, remember: float = 0.0, told: bool = True, wake: int = 1
+    ) -> bool:
         """See `celery_coord.stores.Store.settle`."""
         name = self._name(lease.key)
         run, generation = run_and_generation(lease.owner)
         keys = (f"lock:{name}", f"coord-cooldown:{name}", f"lock-signal:{name}", self._done(name, run))
-        args = (lease.owner, generation, _ms(cooldown), _kept_ms(remember, cooldown), int(told))
+        args = (lease.owner, generation, _ms(cooldown), _kept_ms(remember, cooldown), int(told), wake)
         return bool(_SETTLE.run(self._lines, keys, *args) == "settled")
 
     @_answers
@@ -164,8 +183,73 @@ class RedisStore:
         )
 
     @_answers
+    def record(
+        self,
+        lease: Lease,
+        name: str,
+        value: str,
+        *,
+        was: str | None = None,
+        by_holder: bool = True,
+        within: float | None = None,
+    ) -> Recorded:
+        """See `celery_coord.stores.Store.record`."""
+        key = self._name(lease.key)
+        keys = (f"lock:{key}", f"coord-records:{key}")
+        args = (lease.owner, name, value, was or "", int(was is not None), int(by_holder), _ms(_KEEP_RECORDS))
+        for _ in range(2):
+            match _RECORD.run(self._lines, keys, *args, self._server_time_in(within)):
+                case ["late", str(now)]:  # or the server's clock was set: then it is in time the second time
+                    self._server_ahead = float(now) - time.monotonic()
+                case ["other", str(other)]:
+                    return Recorded(by_us=False, lost=False, value=other)
+                case answer:
+                    return Recorded(by_us=answer == "recorded", lost=answer == "lost", value=value)
+        raise StoreError("the store was reached too late")
+
+    def _server_time_in(self, seconds: float | None) -> str:
+        """The server's time in so many seconds, as far as it is known here; None: never."""
+        if seconds is None:
+            return "0"
+        if self._server_ahead is None:
+            now, microseconds = self._lines.ask("TIME")
+            self._server_ahead = int(now) + int(microseconds) / 1_000_000 - time.monotonic()
+        return f"{time.monotonic() + self._server_ahead + seconds:.3f}"
+
+    @_answers
+    def records(self, key: str) -> dict[str, str]:
+        """See `celery_coord.stores.Store.records`."""
+        found = self._lines.ask("HGETALL", f"coord-records:{self._name(key)}")
+        # The older protocol has no maps.
+        return dict(found) if isinstance(found, dict) else dict(zip(found[::2], found[1::2], strict=True))
+
+    @_answers
+    def erase(self, lease: Lease, names: Sequence[str]) -> bool:
+        """See `celery_coord.stores.Store.erase`."""
+        key = self._name(lease.key)
+        calls: list[Call] = [((f"lock:{key}", f"coord-records:{key}"), (lease.owner, name)) for name in names]
+        return all(answer == "erased" for answer in _ERASE.run_many(self._client, calls))
+
+    @_answers
+    def ask(self, key: str, request: str, seconds: float) -> None:
+        """See `celery_coord.stores.Store.ask`."""
+        self._lines.ask("SET", f"coord-ask:{self._name(key)}", request, "PX", _ms(seconds))
+
+    @_answers
+    def request(self, key: str) -> str:
+        """See `celery_coord.stores.Store.request`."""
+        return str(self._lines.ask("GET", f"coord-ask:{self._name(key)}") or "")
+
+    @_answers
+    def keys(self, prefix: str) -> list[str]:
+        """See `celery_coord.stores.Store.keys`; it walks through all keys of the server."""
+        before = f"coord-lease:{{{self._namespace}:"
+        pattern = re.sub(r"([*?\[\]\\])", r"\\\1", before + prefix) + "*"
+        return sorted({name[len(before) : -1] for name in self._client.scan_iter(match=pattern, count=1000)})
+
+    @_answers
     def wait(self, key: str, timeout: float) -> None:
-        """See `celery_coord.stores.Store.wait`; wakes one waiter per settled lease."""
+        """See `celery_coord.stores.Store.wait`; wakes as many waiters as the one who settles says."""
         self._lines.ask("BLPOP", f"lock-signal:{self._name(key)}", max(0.01, min(timeout, self._longest_wait)))
 
     def lock(self, key: str, ttl: float, label: str) -> redis_lock.Lock:

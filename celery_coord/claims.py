@@ -1,0 +1,460 @@
+"""Each instant of a schedule is claimed in the store before it is sent.
+
+The election keeps things calm; the claim keeps them right. For each entry of the schedule the store knows when it ran
+last (`celery_coord.stores.Store.record`, under the election's key), and a beat may only move that on, from what it knew
+to what it now sends, while the store has the lease as its own. So an instant is sent at most once even while two beats
+believe that they lead, and a beat that takes over finds what its predecessor sent, whatever the inner scheduler
+remembers.
+
+Around an inner scheduler four of its methods are taken over:
+
+* `populate_heap`: what the store knows of the entries is adopted; what it does not know is written down, so that an
+  entry with a long interval does not begin anew with each leader.
+* `is_due`: the same for the one entry, and what becomes of instants that nobody sent (`coord_beat_catch_up`).
+* `reserve`: the claim. It comes before the entry's last run is moved on, so that a refusal changes nothing.
+* `apply_async`: the headers; and where the publish fails, the claim is taken back and tried again later.
+
+A scheduler with a loop of its own, as RedBeat's, asks neither of the first two; it reserves and sends all the same.
+
+What an entry's instants are is its schedule's to say. Those of an interval count from the entry's last run, so they
+move with each take-over; those of all others are fixed.
+
+Not promised: an instant whose beat is killed between its claim and the broker's answer, within a millisecond or so. It
+is claimed, so nobody sends it again: at most once goes before at least once there. Nor is anything where the store
+forgets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from celery.schedules import schedstate, schedule as interval
+from celery.utils.time import maybe_make_aware
+
+from celery_coord.clock import Clock
+from celery_coord.election import RUN
+from celery_coord.errors import StoreError
+from celery_coord.events import EntryFailed, EntrySkipped, Event
+from celery_coord.lease import Lease
+from celery_coord.parent import HEADER
+from celery_coord.policy import CatchUp
+from celery_coord.stores import Store
+from celery_coord.undisturbed import Undisturbed
+
+#: The header of what a beat sends: entry, instant and term.
+BEAT_HEADER = "coord_beat"
+#: What could not be sent is tried again after so many seconds, then twice that, and so on, up to the second.
+_TRY_AGAIN, _TRY_AGAIN_AT_MOST = 1.0, 30.0
+#: What the store knows of an entry that is in the schedule no more is kept for so many seconds: a deploy may be undone.
+_KEEP_UNKNOWN = 7 * 86400.0
+#: How often that is looked at, in seconds.
+_SWEEP_EVERY = 3600.0
+#: By how many seconds two looks at a clock may differ, or two clocks.
+_CLOCKS_DIFFER = 1.0
+
+
+class NotClaimed(Exception):
+    """An entry is due and must not be sent by this beat, or not now."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is to be sent for an entry.
+
+    Attributes:
+        due: the first instant that is sent, in seconds since the epoch; None where the schedule does not say.
+        until: up to when the entry has run, once it is sent.
+    """
+
+    due: float | None
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """An entry could not be sent; it is not tried again before this instant of the monotonic clock."""
+
+    not_before: float
+    pause: float
+
+
+class Claims:
+    """What one leader sends in one term.
+
+    Args:
+        inner: the scheduler that the leader runs.
+        lease: asked for the lease of this term; None where it has ended.
+        term: the number of this term.
+        key: of the election.
+        store: where the claims are.
+        clock: this process's clock.
+        opened_at: when the inner scheduler was begun, in seconds since the epoch.
+        catch_up: what becomes of instants that nobody sent.
+        late_after: by how many seconds an instant is late that counts as missed.
+        notify: is told of what was not sent.
+        undisturbed: what keeps a claim and its message together.
+        patience: for how long the store may take to answer, in seconds: a claim that it hears of later is none.
+
+    Raises:
+        StoreError: the store does not answer.
+    """
+
+    def __init__(
+        self,
+        inner: Any,
+        *,
+        lease: Callable[[], Lease | None],
+        term: int,
+        key: str,
+        store: Store,
+        clock: Clock,
+        opened_at: float,
+        catch_up: CatchUp,
+        late_after: float,
+        notify: Callable[[Event], None],
+        undisturbed: Undisturbed,
+        patience: float,
+    ) -> None:
+        self._inner = inner
+        self._lease = lease
+        self._term = term
+        self._key = key
+        self._store = store
+        self._clock = clock
+        self._opened_at = opened_at
+        self._catch_up = catch_up
+        self._late_after = late_after
+        self._notify = notify
+        self._undisturbed = undisturbed
+        self._patience = patience
+        self._records = {name: value for name, value in store.records(key).items() if name.startswith(RUN)}
+        self._plans: dict[str, _Plan] = {}
+        self._claimed: dict[str, tuple[str, _Plan]] = {}
+        self._unsure: dict[str, set[str]] = {}
+        self._failures: dict[str, _Failure] = {}
+        self._revised: set[str] = set()
+        self._sweep_at = 0.0
+        self._claimed_under = lease()
+        self._take_over()
+
+    def _take_over(self) -> None:
+        inner = self._inner
+        self._is_due, self._reserve = inner.is_due, inner.reserve
+        self._apply_async, self._populate_heap = inner.apply_async, inner.populate_heap
+        inner.is_due, inner.reserve = self.is_due, self.reserve
+        inner.apply_async, inner.populate_heap = self.apply_async, self.populate_heap
+
+    def look_again(self) -> None:
+        """Let the scheduler ask each entry anew when it is due."""
+        self._inner._heap = None  # noqa: SLF001  Celery's own name for it
+
+    def populate_heap(self, *args: Any, **kwargs: Any) -> Any:
+        """Adopt what the store knows, and tell it what it does not, before the scheduler orders its entries."""
+        entries = list(self._inner.schedule.values())
+        for entry in entries:
+            self._adopt(entry)
+            self._wait_no_longer_than_its_interval(entry)
+            if RUN + entry.name not in self._records and not _is_kept_elsewhere(entry):
+                self._write(entry.name, _timestamp(entry.last_run_at) or self._clock.time(), was="")
+        self._sweep({entry.name for entry in entries})
+        return self._populate_heap(*args, **kwargs)
+
+    def _adopt(self, entry: Any) -> None:
+        """Let an entry have run when the store says, unless the inner scheduler knows of a later run."""
+        record = self._records.get(RUN + entry.name)
+        if record is None:
+            return
+        last, at = _timestamp(entry.last_run_at), _when(record)
+        # An entry that has never run as far as the inner scheduler knows has just been given the time of its making.
+        is_made_up = not _is_kept_elsewhere(entry) and not entry.total_run_count and last and last >= self._opened_at
+        if last is None or last < at or is_made_up or entry.name in self._revised:
+            _set_last_run(entry, at)
+            self._revised.discard(entry.name)
+
+    def _wait_no_longer_than_its_interval(self, entry: Any) -> None:
+        """Where the clock was set back, or another beat's goes before, an interval does not wait for that time again."""
+        now, last = self._clock.time(), _timestamp(entry.last_run_at)
+        if isinstance(entry.schedule, interval) and last is not None and last > now + _CLOCKS_DIFFER:
+            self._write(entry.name, now, was=self._records.get(RUN + entry.name, ""))
+            _set_last_run(entry, now)
+
+    def is_due(self, entry: Any) -> Any:
+        """Whether an entry is to be sent now, as the store's knowledge of it and the setting have it."""
+        failure = self._failures.get(entry.name)
+        if failure and (left := failure.not_before - self._clock.monotonic()) > 0:
+            return schedstate(is_due=False, next=left)
+        self._adopt(entry)
+        now = self._clock.time()
+        due = self._first_to_send(entry, now)
+        is_due, pause = self._is_due(entry)
+        if is_due and self._has_run(entry, due, now):
+            return schedstate(is_due=False, next=self._inner.max_interval)
+        if not is_due:
+            return schedstate(is_due=False, next=pause)
+        until = self._until(entry, due, now)
+        self._plans[entry.name] = _Plan(due, until)
+        if until < now and (following := _instant_after(entry, until)) is not None:
+            pause = max(0.0, following - now)
+        return schedstate(is_due=True, next=pause)
+
+    def _first_to_send(self, entry: Any, now: float) -> float | None:
+        """The first instant that was not sent yet, and is to be."""
+        due = _instant_after(entry, _timestamp(entry.last_run_at))
+        if self._catch_up == "none" and due is not None and due < now - self._late_after:
+            _set_last_run(entry, now - self._late_after)
+            due = _instant_after(entry, now - self._late_after)
+        return due
+
+    def _has_run(self, entry: Any, due: float | None, now: float) -> bool:
+        """Whether an entry with one fixed time, which does not look at its last run, was sent for that time already."""
+        record = self._records.get(RUN + entry.name)
+        if record is None or due is None or due > _when(record):
+            return False
+        return _instant_after(entry, now) == due
+
+    def _until(self, entry: Any, due: float | None, now: float) -> float:
+        if due is None:
+            return now
+        if self._catch_up == "all" and due < now and RUN + entry.name in self._records:
+            return due
+        # The inner scheduler looked at the clock a little later than we did.
+        return due if now < due < now + _CLOCKS_DIFFER else now
+
+    def reserve(self, entry: Any) -> Any:
+        """Claim an entry, and move its last run on.
+
+        Raises:
+            NotClaimed: it must not be sent by this beat, or not now.
+        """
+        self._undisturbed.begin()  # until the message is sent
+        plan = self._claim(entry)
+        reserved = self._reserve(entry)
+        if not hasattr(entry, "reschedule"):
+            _set_last_run(reserved, plan.until)
+        return reserved
+
+    def _claim(self, entry: Any) -> _Plan:
+        """Move the last run of an entry on, for all beats.
+
+        Raises:
+            NotClaimed: another beat did, this one does not lead, or the store does not answer.
+        """
+        name = entry.name
+        plan = self._plans.pop(name, None) or _Plan(None, self._clock.time())
+        # Connected before the claim: what lies between that and the message is as short as can be.
+        self._inner.producer  # noqa: B018  a cached property
+        known = self._records.get(RUN + name, "")
+        why = self._write(name, plan.until, was=known)
+        if why == "claimed" and self._records.get(RUN + name) in self._unsure.get(name, ()):
+            why = self._write(name, plan.until, was=self._records[RUN + name])  # our own, whose answer was lost
+        if why:
+            self._notify(EntrySkipped(name, self._term, why))
+            raise NotClaimed(name)
+        self._unsure.pop(name, None)
+        self._claimed[name] = known, plan
+        return plan
+
+    def _write(self, name: str, at: float, *, was: str) -> str:
+        """Write the last run of an entry down; why that was not to be, or an empty text."""
+        lease = self._lease()
+        if lease is None:
+            return "lost"
+        self._claimed_under = lease
+        value = f"{at:.6f} {self._term}"
+        try:
+            answer = self._store.record(lease, RUN + name, value, was=was, within=self._patience)
+        except StoreError:
+            self._unsure.setdefault(name, set()).add(value)
+            return "store"
+        if answer.lost:
+            return "lost"
+        self._know(name, answer.value)
+        return "" if answer.by_us else "claimed"
+
+    def _know(self, name: str, value: str) -> None:
+        if value:
+            self._records[RUN + name] = value
+        else:
+            self._records.pop(RUN + name, None)
+
+    def apply_async(
+        self,
+        entry: Any,
+        producer: Any = None,
+        advance: bool = True,  # noqa: FBT001, FBT002  Celery's signature
+        **kwargs: Any,
+    ) -> Any:
+        """Send an entry that was claimed; one that a loop of its own has not reserved yet is claimed on the way.
+
+        Raises:
+            SchedulingError: the inner scheduler's. The claim was taken back, and the entry is tried again later.
+        """
+        try:
+            plan = self._plan_of(entry, advance=advance)
+            sent = self._apply_async(self._marked(entry, plan.due), producer=producer, advance=advance, **kwargs)
+        except NotClaimed:
+            return None
+        except Exception as error:
+            self._put_off(entry, error)
+            raise
+        finally:
+            self._undisturbed.end()
+        self._claimed.pop(entry.name, None)
+        self._failures.pop(entry.name, None)
+        return sent
+
+    def _plan_of(self, entry: Any, *, advance: bool) -> _Plan:
+        if entry.name not in self._claimed:
+            self._plan_in_a_loop_of_its_own(entry)
+            if advance:  # it will be reserved, and so claimed, on the way
+                return self._plans[entry.name]
+            self._undisturbed.begin()
+            self._claim(entry)
+        if self._lease() is None:  # this process was paused since the claim
+            self._take_back(entry)
+            self._notify(EntrySkipped(entry.name, self._term, "lost"))
+            raise NotClaimed(entry.name)
+        return self._claimed[entry.name][1]
+
+    def _plan_in_a_loop_of_its_own(self, entry: Any) -> None:
+        """A scheduler that does not ask `is_due` may be behind what the store knows, or hasty after a failure.
+
+        Raises:
+            NotClaimed: it is.
+        """
+        self._sweep(set())  # what such a scheduler has is not known here; it keeps last runs itself
+        record, last = self._records.get(RUN + entry.name), _timestamp(entry.last_run_at)
+        if record is not None and (last is None or last < _when(record)) and hasattr(entry, "reschedule"):
+            entry.reschedule(last_run_at=_like(entry.last_run_at, _when(record)))
+            raise NotClaimed(entry.name)
+        failure = self._failures.get(entry.name)
+        if failure and failure.not_before > self._clock.monotonic():
+            raise NotClaimed(entry.name)
+        self._plans[entry.name] = _Plan(_instant_after(entry, last), self._clock.time())
+
+    def _marked(self, entry: Any, due: float | None) -> Any:
+        """The entry, with what its message says of who sent it."""
+        headers = dict(entry.options.get("headers") or {})
+        headers[HEADER] = [self._key, self._term]
+        headers[BEAT_HEADER] = {"entry": entry.name, "due": due, "term": self._term}
+        marked = object.__new__(type(entry))  # a copy by its own means would make the entry anew
+        vars(marked).update(vars(entry), options={**entry.options, "headers": headers})
+        return marked
+
+    def _put_off(self, entry: Any, error: Exception) -> None:
+        """A message could not be sent: its instant is tried again in a while."""
+        if entry.name in self._claimed:
+            failure = self._failures.get(entry.name)
+            pause = min(2 * failure.pause, _TRY_AGAIN_AT_MOST) if failure else _TRY_AGAIN
+            self._failures[entry.name] = _Failure(self._clock.monotonic() + pause, pause)
+            self._notify(EntryFailed(entry.name, self._term, f"{type(error).__name__}: {error}", pause))
+            self._take_back(entry)
+
+    def _take_back(self, entry: Any) -> None:
+        """What was claimed and not sent is nobody's again, and so whoever leads then sends it: that may be another."""
+        name = entry.name
+        known, _ = self._claimed.pop(name)
+        assert self._claimed_under  # noqa: S101  it was claimed
+        try:
+            answer = self._store.record(
+                self._claimed_under, RUN + name, known, was=self._records[RUN + name], by_holder=False
+            )
+            self._know(name, answer.value)
+        except StoreError:
+            self._notify(EntrySkipped(name, self._term, "store"))
+        _run_never_happened(self._inner, entry)
+        self.look_again()
+
+    def refresh(self) -> None:
+        """See what others have taken back: a publish that failed after its leader's end was that one's to claim.
+
+        Raises:
+            StoreError: the store does not answer.
+        """
+        now = {name: value for name, value in self._store.records(self._key).items() if name.startswith(RUN)}
+        revised = {name.removeprefix(RUN) for name, value in self._records.items() if now.get(name) != value}
+        if revised:
+            self._records = now
+            self._revised |= revised
+            self.look_again()
+
+    def _sweep(self, names: set[str]) -> None:
+        """Once in a while, forget entries that were taken out of the schedule long ago."""
+        now = self._clock.time()
+        lease = self._lease()
+        if now < self._sweep_at or lease is None:
+            return
+        self._sweep_at = now + _SWEEP_EVERY
+        gone = [
+            record
+            for record, value in self._records.items()
+            if record.removeprefix(RUN) not in names and _when(value) < now - _KEEP_UNKNOWN
+        ]
+        try:
+            if gone and self._store.erase(lease, gone):
+                for record in gone:
+                    del self._records[record]
+        except StoreError:
+            return  # the next sweep finds them
+
+
+def _when(record: str) -> float:
+    """The time that a record begins with, in seconds since the epoch."""
+    return float(record.partition(" ")[0])
+
+
+def _timestamp(last: datetime | None) -> float | None:
+    """Celery's times without a zone are UTC."""
+    return None if last is None else float(maybe_make_aware(last).timestamp())
+
+
+def _like(last: datetime | None, at: float) -> datetime:
+    """A time as the entry has its own: with its zone, or without one."""
+    if last is None or last.tzinfo is None:
+        aware = datetime.fromtimestamp(at, UTC)
+        return aware if last is None else aware.replace(tzinfo=None)
+    return datetime.fromtimestamp(at, last.tzinfo)
+
+
+def _is_kept_elsewhere(entry: Any) -> bool:
+    """Whether the inner scheduler shares the entry's last run by itself: in Django's database, or RedBeat's Redis."""
+    return hasattr(entry, "model") or hasattr(entry, "reschedule")
+
+
+def _set_last_run(entry: Any, at: float) -> None:
+    entry.last_run_at = _like(entry.last_run_at, at)
+    model = getattr(entry, "model", None)
+    if model is not None:
+        model.last_run_at = entry.last_run_at
+        model.total_run_count = max(1, model.total_run_count)  # what is to run once has
+
+
+def _run_never_happened(inner: Any, entry: Any) -> None:
+    """Undo what the inner scheduler's `reserve` did."""
+    if hasattr(entry, "reschedule"):
+        entry.reschedule(last_run_at=entry.last_run_at or datetime.fromtimestamp(0, UTC))
+    elif hasattr(entry, "model"):
+        entry.model.last_run_at = entry.last_run_at
+        entry.model.total_run_count -= 1
+    else:
+        inner.schedule[entry.name] = entry
+
+
+def _instant_after(entry: Any, last: float | None) -> float | None:
+    """The first instant of an entry's schedule after a time, in seconds since the epoch; None where it does not say."""
+    if last is None:
+        return None
+    schedule = entry.schedule
+    now, nowfun = schedule.now(), schedule.nowfun
+    schedule.nowfun = lambda: now  # or else the schedule would look at a clock that goes on meanwhile
+    try:
+        remaining = schedule.remaining_estimate(datetime.fromtimestamp(last, now.tzinfo or UTC))
+    except Exception:  # noqa: BLE001  a schedule of the user's may not know
+        return None
+    finally:
+        schedule.nowfun = nowfun
+    now_at = _timestamp(now)
+    return None if remaining is None or now_at is None else round(now_at + remaining.total_seconds(), 6)
