@@ -7,15 +7,16 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # The oldest releases that pyproject.toml allows, tested together.
 LOWEST := celery==5.5.0 kombu==5.5.2 redis==4.6.0 python-redis-lock==4.0.0
 # What says nothing of them, or needs Celery and kombu 5.7: their states, or their way to deliver a message again soon.
-NOT_LOWEST := bench docs endings example fencing peers
+NOT_LOWEST := bench docs endings example fencing peers schedulers integration/test_coord_cli.py integration/test_coord_run.py
 
-.PHONY: help test test-lowest check lint types layers unit demo sabotage bench docs clean
+.PHONY: help test test-lowest check lint types layers unit demo takeovers sabotage bench docs clean
 
 help:
 	@echo "make test         install what the tests need and run all of them"
-	@echo "make demo         the example at work: servers, workers, beats, a crash (60 s or so)"
+	@echo "make demo         the example at work: servers, workers, beats, three crashes (60 s or so)"
 	@echo "make check        lint, types, import layers and the tests that need no server"
 	@echo "make test-lowest  the library's own tests, on the oldest Celery, kombu, redis and python-redis-lock that are supported"
+	@echo "make takeovers    three beats, and 200 crashes, resignations, pauses and stalls (10 min)"
 	@echo "make sabotage     break the library on purpose, a check at a time, and see a test fail each time (12 min)"
 	@echo "make bench        what coordination costs"
 	@echo "make docs         build the documentation into site/"
@@ -54,6 +55,9 @@ unit: $(VENV)/.test
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m example_project.demo
+
+takeovers: $(VENV)/.test
+	$(BIN)/python -m tests.takeovers --count 200
 
 sabotage: $(VENV)/.test $(VENV)/.demo
 	$(BIN)/python -m tests.sabotage

@@ -76,6 +76,7 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
         self._inner_term: int | None = None
         self._parent: int | None = None
         self._undisturbed = Undisturbed()
+        self._is_stepping = False
         self._refresh_at = 0.0
         self._ticked_at = self._coordination.clock.monotonic()
         self._wall_ahead = self._coordination.clock.time() - self._ticked_at
@@ -111,6 +112,13 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
         """
         if self._closed or self._is_orphan():
             raise SystemExit
+        self._is_stepping = True
+        try:
+            return self._step(args, kwargs)
+        finally:
+            self._is_stepping = False
+
+    def _step(self, args: Any, kwargs: Any) -> float:
         candidate = self._candidate
         if candidate is None:
             return _POLL
@@ -234,7 +242,11 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
 
     def _do_sync(self) -> None:
         if self._leads():
-            self._inner._do_sync()  # noqa: SLF001  Celery's own name for it
+            self._is_stepping = True
+            try:
+                self._inner._do_sync()  # noqa: SLF001  Celery's own name for it
+            finally:
+                self._is_stepping = False
 
     def sync(self) -> None:
         """Celery's hook."""
@@ -244,6 +256,8 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
     def close(self) -> None:
         """Celery's hook: called twice, the first time by a signal handler."""
         self._closed = True
+        if self._is_stepping:
+            return  # a signal's handler stands on a step of the loop, and on its queries: we are called again later
         self._undisturbed.remove()
         if not self._leads():
             self._drop_inner()

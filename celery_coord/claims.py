@@ -6,12 +6,13 @@ to what it now sends, while the store has the lease as its own. So an instant is
 believe that they lead, and a beat that takes over finds what its predecessor sent, whatever the inner scheduler
 remembers.
 
-Around an inner scheduler four of its methods are taken over:
+Around an inner scheduler five of its methods are taken over:
 
 * `populate_heap`: what the store knows of the entries is adopted; what it does not know is written down, so that an
   entry with a long interval does not begin anew with each leader.
 * `is_due`: the same for the one entry, and what becomes of instants that nobody sent (`coord_beat_catch_up`).
 * `reserve`: the claim. It comes before the entry's last run is moved on, so that a refusal changes nothing.
+* `sync`: only one who leads writes to what the schedulers share.
 * `apply_async`: the headers; and where the publish fails, the claim is taken back and tried again later.
 
 A scheduler with a loop of its own, as RedBeat's, asks neither of the first two; it reserves and sends all the same.
@@ -144,12 +145,18 @@ class Claims:
         inner = self._inner
         self._is_due, self._reserve = inner.is_due, inner.reserve
         self._apply_async, self._populate_heap = inner.apply_async, inner.populate_heap
+        self._sync, inner.sync = inner.sync, self.sync
         inner.is_due, inner.reserve = self.is_due, self.reserve
         inner.apply_async, inner.populate_heap = self.apply_async, self.populate_heap
 
     def look_again(self) -> None:
         """Let the scheduler ask each entry anew when it is due."""
         self._inner._heap = None  # noqa: SLF001  Celery's own name for it
+
+    def sync(self) -> None:
+        """Let the scheduler write down what it has not yet, while that is its to write, and not the next leader's."""
+        if self._lease() is not None:
+            self._sync()
 
     def populate_heap(self, *args: Any, **kwargs: Any) -> Any:
         """Adopt what the store knows, and tell it what it does not, before the scheduler orders its entries."""
@@ -175,7 +182,7 @@ class Claims:
             self._revised.discard(entry.name)
 
     def _wait_no_longer_than_its_interval(self, entry: Any) -> None:
-        """Where the clock was set back, or another beat's goes before, an interval does not wait for that time again."""
+        """Where the clock was set back, or another beat's goes before, an interval waits for it no more."""
         now, last = self._clock.time(), _timestamp(entry.last_run_at)
         if isinstance(entry.schedule, interval) and last is not None and last > now + _CLOCKS_DIFFER:
             self._write(entry.name, now, was=self._records.get(RUN + entry.name, ""))

@@ -28,8 +28,8 @@ terms end soon                 after a term shorter than a ttl that was not mean
 
 *Handing over.* A term that has reached its limit, or whose leader was asked to step down, is *retiring*: it still
 leads, so that the work can be brought to an end and `step_down` called. Where nobody does, it ends by itself a ttl
-later. After a limit the candidate holds back for a second, after a request for a ttl, so that another
-can be elected.
+later. After a limit the candidate holds back for a tenth of the ttl, after a request for a ttl, so that another can be
+elected.
 
 Not promised: one leader across a store that forgets (FLUSHALL, a fail-over that lost the write). Another can then
 be elected while the old window is still open, for a third of the ttl at most. Terms still grow, so a check of
@@ -70,8 +70,10 @@ _AFTER_EXPIRY = 0.02
 _LONGEST_OBSERVATION = 1.0
 #: How many followers a resignation wakes: one of them may have died while it waited.
 _WAKE = 8
-#: How long the one whose term has reached its limit lets others be faster, in seconds.
-_LET_OTHERS = 1.0
+#: For which part of the ttl one that leads no more lets others be faster, at least.
+_LET_OTHERS = {LIMIT: 0.1, UNABLE: 0.1, ASKED: 1.0}
+#: The ends that are meant: a term that ends so soon does not flap.
+_MEANT = {ENDED, STUCK, LIMIT, ASKED}
 #: A candidate whose terms end soon holds back for this part of the ttl, then twice that, and so on, up to the second.
 _HOLD_BACK, _LONGEST_HOLD_BACK = 1 / 3, 3.0
 
@@ -233,8 +235,8 @@ class Candidate:
         """
         term = self._term
         if term is not None:
+            self._ordered = why  # first: whoever finds the term lost must find out why
             term.known_lost = True
-            self._ordered = why
             self._wakes.put(None)
 
     def resign(self, timeout: float = 5.0) -> None:
@@ -386,15 +388,10 @@ class Candidate:
 
     def _hold_back(self, why: str) -> None:
         """Let others be faster, where this one would only lead again, or its terms end too soon."""
-        if why in (LIMIT, ASKED):
-            self._short_terms = 0
-            seconds = self.ttl if why == ASKED else min(_LET_OTHERS, self.ttl)
-        else:
-            is_short = why not in (ENDED, STUCK) and self._clock.monotonic() - self._elected_at < self.ttl
-            self._short_terms = self._short_terms + 1 if is_short else 0
-            seconds = (
-                self.ttl * min(_HOLD_BACK * 2.0 ** (self._short_terms - 1), _LONGEST_HOLD_BACK) if is_short else 0.0
-            )
+        is_short = self._clock.monotonic() - self._elected_at < self.ttl
+        self._short_terms = self._short_terms + 1 if is_short and why not in _MEANT else 0
+        seconds = self.ttl * min(_HOLD_BACK * 2.0 ** (self._short_terms - 1), _LONGEST_HOLD_BACK)
+        seconds = max(seconds if self._short_terms else 0.0, _LET_OTHERS.get(why, 0.0) * self.ttl)
         if seconds:
             self._not_before = self._clock.monotonic() + seconds
             self._notify(LeaderHeldBack(self.name, why, seconds))

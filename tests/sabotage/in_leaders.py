@@ -77,7 +77,8 @@ IN_LEADERS = (
         "whoever acts now must already find that it does not lead\n"
         "        try:\n"
         "            was_ours = self._store.settle(term.lease, wake=_WAKE)",
-        "        try:\n            was_ours = self._store.settle(term.lease, wake=_WAKE)\n            self._forget_term()",
+        "        try:\n            was_ours = self._store.settle(term.lease, wake=_WAKE)\n"
+        "            self._forget_term()",
         (_NEVER_BOTH,),
     ),
     Break(
@@ -140,8 +141,8 @@ IN_LEADERS = (
         "leadership flaps",
         "16. terms that end soon make a candidate hold back",
         "election.py",
-        "            self._short_terms = self._short_terms + 1 if is_short else 0",
-        "            is_short = False",
+        "self._short_terms = self._short_terms + 1 if is_short and why not in _MEANT else 0",
+        "self._short_terms = 0",
         (f"{_ELECTION}leadership_does_not_flap",),
     ),
     Break(
@@ -175,8 +176,8 @@ IN_LEADERS = (
         "one that steps down is the first to ask again",
         "16. one that was asked to step down lets another",
         "election.py",
-        "seconds = self.ttl if why == ASKED else min(_LET_OTHERS, self.ttl)",
-        "seconds = 0.0",
+        "_LET_OTHERS = {LIMIT: 0.1, UNABLE: 0.1, ASKED: 1.0}",
+        "_LET_OTHERS: dict[str, float] = {}",
         (f"{_ELECTION}a_leader_that_is_asked_to_step_down_does_so_and_stays_out_for_a_ttl",),
     ),
     Break(
@@ -243,8 +244,8 @@ IN_LEADERS = (
         "a new leader adopts nothing",
         "15. late, not never",
         "claims.py",
-        "        if last is None or last < at or is_made_up:\n            _set_last_run(entry, at)",
-        "        if False:\n            _set_last_run(entry, at)",
+        "        if last is None or last < at or is_made_up or entry.name in self._revised:",
+        "        if False:",
         (
             f"{_CLAIMS}an_instant_that_came_due_while_nobody_led_is_sent_late",
             f"{_CLAIMS}a_long_interval_does_not_begin_anew_with_each_leader",
@@ -254,8 +255,8 @@ IN_LEADERS = (
         "a new leader believes what its scheduler has just made up",
         "15. late, not never",
         "claims.py",
-        "if last is None or last < at or is_made_up:",
-        "if last is None or last < at:",
+        "if last is None or last < at or is_made_up or entry",
+        "if last is None or last < at or entry",
         (f"{_CLAIMS}an_instant_that_came_due_while_nobody_led_is_sent_late",),
     ),
     Break(
@@ -278,7 +279,7 @@ IN_LEADERS = (
         "a claim whose message the broker did not take stays",
         "15. late, not never",
         "claims.py",
-        "        except Exception as error:\n            self._take_back(entry, error)\n            raise",
+        "        except Exception as error:\n            self._put_off(entry, error)\n            raise",
         "        except ZeroDivisionError:\n            raise",
         (
             f"{_CLAIMS}what_the_broker_did_not_take_is_sent_later_and_nothing_else_is_held_up",
@@ -375,5 +376,45 @@ IN_LEADERS = (
         "            inner.lock_key = None  # RedBeat's",
         "            pass  # RedBeat's",
         (f"{_BEAT}redbeats_own_lock_is_off",),
+    ),
+    Break(
+        "a request to end strikes between a claim and its message",
+        "15. late, not never",
+        "claims.py",
+        "        self._undisturbed.begin()  # until the message is sent\n",
+        "",
+        (f"{_CLAIMS}a_request_to_end_waits_until_a_claimed_instant_is_sent",),
+    ),
+    Break(
+        "a beat that was paused after its claim sends when it wakes",
+        "14. unsure means no",
+        "claims.py",
+        "        if self._lease() is None:  # this process was paused",
+        "        if False:  # this process was paused",
+        (f"{_CLAIMS}a_beat_that_was_paused_after_its_claim_sends_nothing_when_it_wakes",),
+    ),
+    Break(
+        "a leader never learns what another has taken back",
+        "15. late, not never",
+        "claims.py",
+        "        if revised:\n",
+        "        if False:\n",
+        (f"{_CLAIMS}what_another_takes_back_after_a_take_over_is_sent_by_the_one_who_leads",),
+    ),
+    Break(
+        "a deposed scheduler writes over the next one's values",
+        "15. only one who leads writes to what the schedulers share",
+        "claims.py",
+        "        if self._lease() is not None:\n            self._sync()",
+        "        self._sync()",
+        (f"{_CLAIMS}a_scheduler_writes_down_what_it_knows_only_while_it_leads",),
+    ),
+    Break(
+        "a signal closes the scheduler under its own query",
+        "16. another takes over within 200 ms of a resignation",
+        "beat.py",
+        "        if self._is_stepping:\n            return",
+        "        if False:\n            return",
+        (f"{_BEAT}a_signal_that_strikes_a_step_of_the_loop_closes_nothing_under_it",),
     ),
 )

@@ -39,6 +39,14 @@ _NO_TWO = f"{_CONTRACT}no_two_threads_hold_a_key_at_once"
 
 IN_REDIS = (
     Break(
+        "a fact is written though nobody waits for it any more",
+        "15. a claim that was given up is none",
+        "stores/redis/record.lua",
+        'if till ~= "0" and now > tonumber(till) then',
+        "if false then",
+        (f"{_REDIS}a_fact_that_reaches_the_server_too_late_is_not_written",),
+    ),
+    Break(
         "a fact is written by one who holds nothing, in Redis",
         "15. the claim is only for the one who holds the lease",
         "stores/redis/record.lua",

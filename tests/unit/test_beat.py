@@ -164,6 +164,27 @@ def test_a_leader_that_is_asked_to_step_down_closes_the_inner_scheduler_first(
     assert not candidate.leads
 
 
+def test_a_signal_that_strikes_a_step_of_the_loop_closes_nothing_under_it(app: Celery, beat: LeaderScheduler) -> None:
+    """16. The handler stands on the step's own queries: to close would wait for them. It is called again after that."""
+    until(lambda: Inner.made, beat)
+    [inner] = Inner.made
+    closed_in_the_step: list[int] = []
+
+    def strike(*args: Any, **kwargs: Any) -> float:
+        beat.close()
+        closed_in_the_step.append(inner.closed)
+        raise SystemExit
+
+    inner.tick = strike
+    with pytest.raises(SystemExit):
+        beat.tick()
+    beat.close()
+
+    assert closed_in_the_step == [0]
+    assert inner.closed == 1
+    assert not coordination(app).store.look("leader:beat")
+
+
 def test_redbeats_own_lock_is_off(beat: LeaderScheduler) -> None:
     """The election stands for it: the wrapper shows RedBeat no key, and the inner scheduler keeps none."""
     until(lambda: Inner.made, beat)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -83,6 +84,7 @@ class Beats:
         app.conf.result_expires = None
         opened_at = self.clock.time()
         inner = Inner(app)
+        inner.undisturbed = Undisturbed()
         inner.claims = Claims(
             inner,
             lease=lambda: lease if leads() else None,
@@ -94,7 +96,7 @@ class Beats:
             catch_up=self.catch_up,  # type: ignore[arg-type]
             late_after=11,
             notify=self.seen,
-            undisturbed=Undisturbed(),
+            undisturbed=inner.undisturbed,
             patience=4,
         )
         return inner
@@ -520,3 +522,106 @@ def test_an_entry_object_is_not_made_anew(beats: Beats) -> None:
     beats.go(one, 35)
 
     assert len(one.sent) == 1
+
+
+def test_what_another_takes_back_after_a_take_over_is_sent_by_the_one_who_leads(
+    beats: Beats, store: FlakyStore
+) -> None:
+    """15. A publish may fail long after its beat was deposed; the next one has adopted the claim by then."""
+    one = beats.new()
+    beats.go(one)
+    two: list[Inner] = []
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        two.append(beats.after_a_crash())
+        beats.go(two[0])
+        raise ConnectionError("no broker, after a while")
+
+    one.send_task = fail
+    beats.go(one, 31)
+    assert two[0].dues == []
+
+    two[0].claims.refresh()
+    beats.go(two[0])
+
+    assert two[0].dues == minutes(0)
+    beats.go(two[0], 60)
+    assert two[0].dues == minutes(0, 1)
+
+
+def test_a_beat_that_was_paused_after_its_claim_sends_nothing_when_it_wakes(
+    beats: Beats, store: FlakyStore, seen: Seen
+) -> None:
+    """14, 15. It takes its claim back, and the one who leads then sends the instant."""
+    leads = [True]
+    one = beats.new(leads=lambda: leads[0])
+    beats.go(one)
+    record = store.record
+
+    def then_pause(*args: Any, **kwargs: Any) -> Any:
+        answer = record(*args, **kwargs)
+        leads[0] = False
+        return answer
+
+    store.record = then_pause  # type: ignore[method-assign]
+    beats.go(one, 31)
+    store.record = record  # type: ignore[method-assign]
+    two = beats.after_a_crash()
+    beats.go(two)
+
+    assert one.sent == []
+    assert two.dues == minutes(0)
+    assert {event.why for event in seen.of(EntrySkipped)} == {"lost"}  # type: ignore[union-attr]
+
+
+def test_a_scheduler_writes_down_what_it_knows_only_while_it_leads(beats: Beats) -> None:
+    """15. A deposed leader's last words would stand over the next one's."""
+    leads, written = [True], [0]
+    one = beats.new(leads=lambda: leads[0])
+    one.claims._sync = lambda: written.__setitem__(0, written[0] + 1)
+    one.sync()
+    leads[0] = False
+
+    one.sync()
+    one.close()
+
+    assert written == [1]
+
+
+@pytest.mark.parametrize("strikes", ["claiming", "publishing"])
+def test_a_request_to_end_waits_until_a_claimed_instant_is_sent(beats: Beats, store: FlakyStore, strikes: str) -> None:
+    """15. Celery ends a beat by an exception from a signal's handler, wherever it strikes."""
+    ended: list[int] = []
+
+    def end(number: int, frame: object) -> None:
+        ended.append(len(one.sent))
+        raise SystemExit
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        one = beats.new()
+        one.undisturbed.install()
+        beats.go(one)
+        record, send = store.record, one.send_task
+
+        def then_strike(*args: Any, **kwargs: Any) -> Any:
+            answer = record(*args, **kwargs)
+            signal.raise_signal(signal.SIGTERM)
+            return answer
+
+        def strike_then_send(*args: Any, **kwargs: Any) -> None:
+            signal.raise_signal(signal.SIGTERM)
+            send(*args, **kwargs)
+
+        if strikes == "claiming":
+            store.record = then_strike  # type: ignore[method-assign]
+        else:
+            one.send_task = strike_then_send
+        with pytest.raises(SystemExit):
+            beats.go(one, 31)
+    finally:
+        one.undisturbed.remove()
+        assert signal.signal(signal.SIGTERM, before) is end
+
+    assert one.dues == minutes(0)
+    assert ended == [1]
