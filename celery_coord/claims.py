@@ -28,6 +28,7 @@ forgets.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -182,7 +183,7 @@ class Claims:
             self._revised.discard(entry.name)
 
     def _wait_no_longer_than_its_interval(self, entry: Any) -> None:
-        """Where the clock was set back, or another beat's goes before, an interval waits for it no more."""
+        """Where the clock was set back, or another beat's is ahead, the last run of an interval lies in the future."""
         now, last = self._clock.time(), _timestamp(entry.last_run_at)
         if isinstance(entry.schedule, interval) and last is not None and last > now + _CLOCKS_DIFFER:
             self._write(entry.name, now, was=self._records.get(RUN + entry.name, ""))
@@ -236,9 +237,12 @@ class Claims:
         Raises:
             NotClaimed: it must not be sent by this beat, or not now.
         """
-        self._undisturbed.begin()  # until the message is sent
         plan = self._claim(entry)
-        reserved = self._reserve(entry)
+        try:
+            reserved = self._reserve(entry)
+        except Exception:
+            self._take_back(entry)
+            raise
         if not hasattr(entry, "reschedule"):
             _set_last_run(reserved, plan.until)
         return reserved
@@ -253,6 +257,7 @@ class Claims:
         plan = self._plans.pop(name, None) or _Plan(None, self._clock.time())
         # Connected before the claim: what lies between that and the message is as short as can be.
         self._inner.producer  # noqa: B018  a cached property
+        self._undisturbed.begin()  # until the message is sent
         known = self._records.get(RUN + name, "")
         why = self._write(name, plan.until, was=known)
         if why == "claimed" and self._records.get(RUN + name) in self._unsure.get(name, ()):
@@ -318,7 +323,6 @@ class Claims:
             self._plan_in_a_loop_of_its_own(entry)
             if advance:  # it will be reserved, and so claimed, on the way
                 return self._plans[entry.name]
-            self._undisturbed.begin()
             self._claim(entry)
         if self._lease() is None:  # this process was paused since the claim
             self._take_back(entry)
@@ -372,7 +376,10 @@ class Claims:
             self._know(name, answer.value)
         except StoreError:
             self._notify(EntrySkipped(name, self._term, "store"))
-        _run_never_happened(self._inner, entry)
+        # What the inner scheduler cannot undo it has noted as run; the word of the store goes before its memory.
+        with suppress(Exception):
+            _run_never_happened(self._inner, entry)
+        self._revised.add(name)
         self.look_again()
 
     def refresh(self) -> None:

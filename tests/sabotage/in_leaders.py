@@ -27,7 +27,18 @@ IN_LEADERS = (
         "election.py",
         "return None if term is None or term.lost else term.token",
         "return None if term is None else term.token",
-        (f"{_BEAT}an_entry_that_comes_due_as_the_leadership_ends_is_left_to_the_next_leader",),
+        (f"{_ELECTION}a_paused_leader_that_wakes_does_not_lead",),
+    ),
+    Break(
+        "a leader has its lease for as long as nobody told it otherwise",
+        "14. unsure means no",
+        "election.py",
+        "return None if term is None or term.lost else term.lease",
+        "return None if term is None else term.lease",
+        (
+            f"{_ELECTION}a_paused_leader_that_wakes_does_not_lead",
+            f"{_BEAT}an_entry_that_comes_due_as_the_leadership_ends_is_left_to_the_next_leader",
+        ),
     ),
     Break(
         "the trust window opens after the request",
@@ -79,7 +90,7 @@ IN_LEADERS = (
         "            was_ours = self._store.settle(term.lease, wake=_WAKE)",
         "        try:\n            was_ours = self._store.settle(term.lease, wake=_WAKE)\n"
         "            self._forget_term()",
-        (_NEVER_BOTH,),
+        (f"{_ELECTION}a_leader_that_resigns_knows_it_before_the_store_does",),
     ),
     Break(
         "a leader whose work is stuck renews",

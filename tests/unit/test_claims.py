@@ -408,6 +408,24 @@ def test_what_the_broker_did_not_take_is_sent_later_and_nothing_else_is_held_up(
     assert one.dues == minutes(0, 1)
 
 
+def test_a_scheduler_that_cannot_note_a_run_has_not_run_it(beats: Beats) -> None:
+    """15. Late, not never: the inner scheduler's own store may fail between the claim and the message."""
+    one = beats.new()
+    beats.go(one)
+    reserve = one.claims._reserve
+
+    def fail(entry: Any) -> Any:
+        raise OSError("no database")
+
+    one.claims._reserve = fail
+    with pytest.raises(OSError, match="no database"):
+        beats.go(one, 31)
+
+    one.claims._reserve = reserve
+    beats.go(one)
+    assert one.dues == minutes(0)
+
+
 def test_what_a_leader_could_not_send_the_next_one_sends(beats: Beats) -> None:
     one = beats.new()
     one.broken = True

@@ -122,9 +122,28 @@ def test_a_paused_leader_that_wakes_does_not_lead(one: Candidate, two: Candidate
     two.round()
 
     assert not one.leads
+    assert one.term is None
+    assert one.lease is None
+    assert one.trusted_for == 0
     assert two.leads
     one.round()
     assert seen.kinds == ["LeaderElected", "LeaderElected", "LeaderDeposed"]
+
+
+def test_a_leader_that_resigns_knows_it_before_the_store_does(one: Candidate, store: FlakyStore) -> None:
+    """14. Two never both lead: who acts while the store is asked must already find that it does not lead."""
+    one.round()
+    led: list[bool] = []
+    settle = store.settle
+
+    def look(*args: object, **kwargs: object) -> bool:
+        led.append(one.leads)
+        return settle(*args, **kwargs)  # type: ignore[arg-type]
+
+    store.settle = look  # type: ignore[method-assign]
+    one._give_up(one._term, "ended")  # type: ignore[arg-type]
+
+    assert led == [False]
 
 
 def test_a_leader_without_a_store_leads_until_its_window_closes_and_not_longer(
