@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from billiard import current_process
+from billiard.process import current_process
 from celery import signals
 from celery.beat import Scheduler
 from celery.utils.imports import symbol_by_name
@@ -135,12 +135,10 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
 
     def _lead(self, candidate: Candidate, term: int, args: Any, kwargs: Any) -> float:
         try:
-            if self._inner is None:
-                self._undisturbed.install()
-                self._open_inner(candidate, term)
+            inner = self._inner or self._open_inner(candidate, term)
             self._look_at_the_clock()
             self._refresh()
-            return min(float(self._inner.tick(*args, **kwargs)), self._longest_sleep())
+            return min(float(inner.tick(*args, **kwargs)), self._longest_sleep())
         except NotClaimed:
             self._look_again()
             return _POLL
@@ -188,7 +186,8 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
     def _is_orphan(self) -> bool:
         return self._parent is not None and os.getppid() != self._parent
 
-    def _open_inner(self, candidate: Candidate, term: int) -> None:
+    def _open_inner(self, candidate: Candidate, term: int) -> Any:
+        self._undisturbed.install()
         settings, clock = self._coordination.settings, self._coordination.clock
         opened_at = clock.time()
 
@@ -215,6 +214,7 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
             patience=2 * settings.store_timeout,  # a lost answer is asked for once more
         )
         self._refresh_at = clock.monotonic() + settings.leader_ttl
+        return inner
 
     def _drop_inner(self) -> None:
         """Close the inner scheduler of a term that has ended: what it has not written down is another's to write."""
