@@ -16,9 +16,9 @@ command is dead, and not before: nothing of it runs when another leads.
 *Forgotten.* A lease that the store itself has lost (the event says ``gone``) may be another's already. The command then
 has the grace, and no more.
 
-*Signals.* SIGTERM, SIGINT and SIGQUIT end the command (SIGTERM, then SIGKILL after the grace; a second one means
-SIGKILL now), and then us. SIGHUP, SIGUSR1 and SIGUSR2 are passed on. Where no command runs they do nothing, but for
-the SIGHUP of a terminal that is gone.
+*Signals.* SIGTERM, SIGINT and SIGQUIT end the command (SIGTERM, then SIGKILL after the grace; another one, a second or
+more after the first, means SIGKILL now), and then us. SIGHUP, SIGUSR1 and SIGUSR2 are passed on. Where no command runs
+they do nothing, but for the SIGHUP of a terminal that is gone.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from celery_coord.leading import Election
 logger = logging.getLogger("celery_coord")
 
 #: The longest grace, and what it is where nobody says: a part of the ttl. A renewal that is late does not set it off,
-#: and it is over before a term that retires ends by itself, a third of the ttl after it was told to.
+#: and it is over long before a term that retires ends by itself.
 GRACE = 1 / 5
 #: The shortest ttl, in seconds: in a part of it a process has to start, and to end.
 SHORTEST_TTL = 1.0
@@ -51,6 +51,8 @@ _LOOK_AFTER, _LONGEST_LOOK = 1 / 20, 0.1
 #: A guardian that is later than this part of the ttl is stopped or stuck.
 _LATE = 1 / 40
 
+#: One request may come by two ways, from the terminal and from a supervisor; later than so many seconds it is another.
+_ASKED_AGAIN = 1.0
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 _PASSED_ON = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 #: What is no command's exit status, and that of one that SIGTERM ended.
@@ -72,6 +74,7 @@ class CommandOfLeader:
         self._grace = grace
         self._signals = Signals()
         self._asked: int | None = None
+        self._asked_at = 0.0
         self._in_a_terminal = os.isatty(0)
         self._looked_at = time.monotonic()
 
@@ -143,9 +146,10 @@ class CommandOfLeader:
 
     def _obey(self, number: int, guarded: Guarded | None) -> None:
         if number in _ENDING or (number == signal.SIGHUP and guarded is None and self._in_a_terminal):
-            if guarded is not None and self._is_to_end():
+            if self._asked is None:
+                self._asked, self._asked_at = number, time.monotonic()
+            elif guarded is not None and time.monotonic() > self._asked_at + _ASKED_AGAIN:
                 guarded.kill()
-            self._asked = self._asked or number
         elif guarded is not None:
             guarded.signal(number)
 

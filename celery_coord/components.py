@@ -21,7 +21,9 @@ from typing import Any, TypeVar
 
 from celery import bootsteps
 
+from celery_coord.app import coordination
 from celery_coord.errors import ConfigurationError
+from celery_coord.events import ComponentFailed
 from celery_coord.leading import Election, checked_name
 from celery_coord.policy import Seconds, seconds
 from celery_coord.worker import CheckStep
@@ -31,6 +33,10 @@ Function = TypeVar("Function", bound=Callable[[int], object])
 _ATTRIBUTE = "_celery_coord_components"
 #: How long a worker that ends waits for rounds that are under way, in seconds; the leases of longer ones run out.
 _PATIENCE = 5.0
+#: How long a component that ended by itself pauses, in seconds.
+_BEFORE_ANOTHER_TRY = 1.0
+#: What `celery_coord.beat` campaigns for.
+_BEATS = "beat"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,11 @@ def component(
     def register(function: Function) -> Function:
         known: dict[str, _Component] = app.__dict__.setdefault(_ATTRIBUTE, {})
         called = checked_name(name or function.__name__)
+        if called == _BEATS:
+            msg = (
+                f"the beats of the application campaign for {called!r}: write @component(app, every=30, name='another')"
+            )
+            raise ConfigurationError(msg)
         if called in known and known[called].each_round is not function:
             msg = f"there is a component {called!r} already: write @component(app, every=30, name='another')"
             raise ConfigurationError(msg)
@@ -107,19 +118,24 @@ class ComponentsStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery h
         self._end = threading.Event()
         self._threads: list[threading.Thread] = []
 
-    def start(self, parent: Any) -> None:  # noqa: ARG002  Celery's signature
+    def start(self, parent: Any) -> None:
         """Celery's hook."""
         for name, known in self._components.items():
-            options = {"every": known.every, "until": self._end, "longest_round": known.longest_round}
-            thread = threading.Thread(
-                target=known.election.run,
-                args=(known.each_round,),
-                kwargs=options,
-                name=f"component-{name}",
-                daemon=True,
-            )
+            thread = threading.Thread(target=self._run, args=(parent.app, known), name=f"component-{name}", daemon=True)
             thread.start()
             self._threads.append(thread)
+
+    def _run(self, app: Any, known: _Component) -> None:
+        """A component, until the worker ends: a round that wants to end the process ends nothing but itself."""
+        while not self._end.is_set():
+            try:
+                known.election.run(
+                    known.each_round, every=known.every, until=self._end, longest_round=known.longest_round
+                )
+            except (Exception, SystemExit) as error:  # noqa: BLE001
+                failed = ComponentFailed(known.election.name, "round", f"{type(error).__name__}: {error}")
+                coordination(app).notify(failed)
+            self._end.wait(_BEFORE_ANOTHER_TRY)
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002  Celery's signature
         """Celery's hook: the components resign."""

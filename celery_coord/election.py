@@ -39,6 +39,7 @@ the term at what is acted on (fencing) tells the two apart.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -46,6 +47,7 @@ from queue import Empty, SimpleQueue
 from celery_coord.clock import Clock
 from celery_coord.errors import StoreError
 from celery_coord.events import (
+    ComponentFailed,
     Event,
     LeaderDeposed,
     LeaderElected,
@@ -68,12 +70,14 @@ ACT, RUN = "act", "run:"
 _AFTER_EXPIRY = 0.02
 #: And at least this often, should the end of the lease have come early and unheard.
 _LONGEST_OBSERVATION = 1.0
+#: How often one that waits for its election looks where its thread has not said yet that it was lost, in seconds.
+_GLANCE = 0.05
 #: How many followers a resignation wakes: one of them may have died while it waited.
 _WAKE = 8
 #: For which part of the ttl one that leads no more lets others be faster, at least.
 _LET_OTHERS = {LIMIT: 0.1, UNABLE: 0.1, ASKED: 1.0}
 #: The ends that are meant: a term that ends so soon does not flap.
-_MEANT = {ENDED, STUCK, LIMIT, ASKED}
+_MEANT = {ENDED, LIMIT, ASKED}
 #: A candidate whose terms end soon holds back for this part of the ttl, then twice that, and so on, up to the second.
 _HOLD_BACK, _LONGEST_HOLD_BACK = 1 / 3, 3.0
 
@@ -114,14 +118,18 @@ def leader_of(store: Store, name: str) -> Leader | None:
     if held is None or held.token is None:
         return None
     acts = [_act(fact, value) for fact, value in store.records(key).items() if fact == ACT or fact.startswith(RUN)]
-    at, act = max(acts, default=(None, ""))
+    at, act = max((act for act in acts if act), default=(None, ""))
     # A token is the server's time in microseconds, unless the last one was larger.
     return Leader(name, held.holder, held.label, held.token, held.token / 1_000_000, held.left, act, at)
 
 
-def _act(fact: str, value: str) -> tuple[float, str]:
+def _act(fact: str, value: str) -> tuple[float, str] | None:
+    """When what was done; None where somebody else has written there."""
     at, _, what = value.partition(" ")
-    return float(at), what if fact == ACT else fact.removeprefix(RUN)
+    try:
+        return float(at), what if fact == ACT else fact.removeprefix(RUN)
+    except ValueError:
+        return None
 
 
 class Candidate:
@@ -166,6 +174,7 @@ class Candidate:
         self._ordered = ""
         self._act = ""
         self._met: Held | None = None
+        self._asks_as = Owner.new(name)
         self._answers = True
         self._is_stuck = False
         self._short_terms = 0
@@ -173,6 +182,7 @@ class Candidate:
         #: Why the leader should bring its work to an end and `step_down`; empty: it need not.
         self.retiring = ""
         self._stopping = False
+        self._begins_or_ends = threading.Lock()
         # Put into by signal handlers as well: its `put` may interrupt itself, an Event's `set` may not.
         self._wakes: SimpleQueue[None] = SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -213,14 +223,18 @@ class Candidate:
 
     def campaign(self) -> None:
         """Begin to campaign, in a thread of its own, until `resign`."""
-        if self._thread is None:
+        if self.campaigns:
+            return
+        with self._begins_or_ends:
             self._stopping = False
-            self._thread = threading.Thread(target=self._run, name=f"celery_coord-{self.name}", daemon=True)
-            self._thread.start()
+            if self._thread is None:  # else one that was to end goes on
+                self._thread = threading.Thread(target=self._run, name=f"celery_coord-{self.name}", daemon=True)
+                self._thread.start()
 
     def wait(self, timeout: float | None) -> bool:
         """Wait until this candidate leads, or for so many seconds; whether it then does."""
-        self._elected.wait(timeout)
+        if self._elected.wait(timeout) and not self.leads:
+            time.sleep(_GLANCE if timeout is None else min(timeout, _GLANCE))
         return self.leads
 
     def acted(self, what: str) -> None:
@@ -248,9 +262,11 @@ class Candidate:
             timeout: how long to wait for that, in seconds; a lease that could not be given up ends by itself.
         """
         self._stopping = True
+        term, thread = self._term, self._thread
+        if term is not None:
+            term.known_lost = True  # whatever keeps the thread from saying so
         self._wakes.put(None)
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
+        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
             thread.join(timeout)
 
     def round(self) -> float:
@@ -262,7 +278,7 @@ class Candidate:
         term = self._term
         if term is None:
             return self._ask()
-        if why := self._why_to_go():
+        if why := self._why_to_go(term):
             self._give_up(term, why)
             return 0.0
         if term.lost:
@@ -270,13 +286,24 @@ class Candidate:
             return 0.0
         return self._renew(term)
 
-    def _why_to_go(self) -> str:
-        if self._ordered:
-            return self._ordered
-        if not self._healthy():
+    def _why_to_go(self, term: Holding) -> str:
+        if self._ordered or self._stopping:
+            return self._ordered or ENDED
+        if term.lost:
+            return ""
+        if not self._is_well():
             return STUCK
         is_due = self._retire_at is not None and self._clock.monotonic() >= self._retire_at
         return self.retiring if is_due else ""
+
+    def _is_well(self) -> bool:
+        """Whether the work goes on; one that cannot say so does not."""
+        try:
+            return self._healthy()
+        except Exception as error:  # noqa: BLE001  unsure means no
+            if not self._is_stuck:
+                self._notify(ComponentFailed(self.name, "healthy", f"{type(error).__name__}: {error}"))
+            return False
 
     def _ask(self) -> float:
         asked_at = self._clock.monotonic()
@@ -285,12 +312,12 @@ class Candidate:
         if asked_at < self._not_before:
             return self._not_before - asked_at
         try:
-            answer = self._store.acquire(
-                self._key, Owner.new(self.name), self.ttl, heed_cooldown=False, label=self._label
-            )
+            answer = self._store.acquire(self._key, self._asks_as, self.ttl, heed_cooldown=False, label=self._label)
         except StoreError as error:
+            # It asks as the same owner again: a store that was stalled may have granted what nobody waited for.
             return self._away("campaigning for", error)
         self._answers = True
+        self._asks_as = Owner.new(self.name)
         if isinstance(answer, Lease):
             return self._begin(answer, asked_at)
         assert isinstance(answer, Held)  # noqa: S101  no quiet period is heeded here, and no end is remembered
@@ -301,10 +328,11 @@ class Candidate:
 
     def _may_campaign(self) -> bool:
         """Whether the work can be done here; told once when it cannot."""
-        was_stuck, self._is_stuck = self._is_stuck, not self._healthy()
-        if self._is_stuck and not was_stuck:
+        is_stuck = not self._is_well()
+        was_stuck, self._is_stuck = self._is_stuck, is_stuck
+        if is_stuck and not was_stuck:
             self._notify(LeaderHeldBack(self.name, STUCK, None))
-        return not self._is_stuck
+        return not is_stuck
 
     def _begin(self, lease: Lease, asked_at: float) -> float:
         self._ordered, self.retiring, self._retire_at = "", "", None
@@ -334,12 +362,12 @@ class Candidate:
 
     def _exchange_words(self, term: Holding) -> None:
         """Tell operators what was done, and hear what they ask for."""
-        act, self._act = self._act, ""
-        if act:
-            self._store.record(term.lease, ACT, act)
         now = self._clock.monotonic()
         if not self.retiring and self._term_limit is not None and now >= self._elected_at + self._term_limit:
             self._retire(LIMIT, now)
+        act, self._act = self._act, ""
+        if act:
+            self._store.record(term.lease, ACT, act)
         if not self.retiring and self._store.request(self._key) == str(term.token):
             self._retire(ASKED, now)
 
@@ -397,15 +425,19 @@ class Candidate:
             self._notify(LeaderHeldBack(self.name, why, seconds))
 
     def _run(self) -> None:
-        while not self._stopping:
-            try:
-                self._pause(self.round())
-            except Exception as error:  # noqa: BLE001  a candidate whose thread died would never lead again
-                self._notify(StoreFailed(f"campaigning for {self.name}", f"{type(error).__name__}: {error}"))
-                self._sleep(self.ttl * RETRY_AFTER)
-        if self._term is not None:
-            self._give_up(self._term, ENDED)
-        self._thread = None
+        while True:
+            while not self._stopping:
+                try:
+                    self._pause(self.round())
+                except Exception as error:  # noqa: BLE001  a candidate whose thread died would never lead again
+                    self._notify(StoreFailed(f"campaigning for {self.name}", f"{type(error).__name__}: {error}"))
+                    self._sleep(self.ttl * RETRY_AFTER)
+            if self._term is not None:
+                self._give_up(self._term, ENDED)
+            with self._begins_or_ends:
+                if self._stopping:
+                    self._thread = None
+                    return
 
     def _pause(self, seconds: float) -> None:
         if self._met is None:

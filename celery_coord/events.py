@@ -210,7 +210,7 @@ class ComponentFailed:
     """A component's function raised.
 
     Attributes:
-        doing: which: ``"elected"``, ``"round"`` or ``"deposed"``.
+        doing: which: ``"elected"``, ``"round"``, ``"deposed"`` or ``"healthy"``.
     """
 
     name: str

@@ -16,7 +16,6 @@ import os
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any, Self
 
 from celery import current_app
@@ -29,6 +28,16 @@ from celery_coord.policy import SHORTEST_LEASE, Seconds, seconds
 
 #: How soon a loop learns that it leads no more, or that it is to end, in seconds.
 _GLANCE = 0.05
+
+_making = threading.Lock()
+
+
+def _after_fork() -> None:
+    global _making  # noqa: PLW0603  another thread of the parent may have held it at the fork
+    _making = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class Election:
@@ -160,7 +169,7 @@ class Election:
             candidate.resign()
 
     def stop(self) -> None:
-        """Let `run` or `arun` end soon; may be called from any thread, and from a signal handler."""
+        """Let `run` or `arun` end soon, at once where it has not begun; from any thread, and from a signal handler."""
         self._ended = True
 
     def run(
@@ -189,10 +198,12 @@ class Election:
         pause = self._begin_loop(every, longest_round)
         acting: int | None = None
         try:
-            while not self._ended and not (until and until.is_set()):
+            while not self._is_over() and not (until and until.is_set()):
                 acting = self._turn(acting)
                 if acting is None:
                     self._candidate().wait(_GLANCE)
+                    continue
+                if not self._goes_on(acting):  # its hook took its time
                     continue
                 began = time.monotonic()
                 self._call("round", each_round, acting)
@@ -200,6 +211,7 @@ class Election:
         finally:
             if acting is not None:
                 self._call("deposed", self._on_deposed, acting)
+            self._ended = False
             self.resign()
 
     def _rest(self, end: float, term: int, until: threading.Event | None) -> None:
@@ -220,9 +232,9 @@ class Election:
         pause = self._begin_loop(every, longest_round)
         acting: int | None = None
         try:
-            while not self._ended:
+            while not self._is_over():
                 acting = self._turn(acting)
-                if acting is not None:
+                if acting is not None and self._goes_on(acting):
                     began = time.monotonic()
                     await self._around(each_round, acting)
                     await self._arest(began + pause, acting)
@@ -231,6 +243,7 @@ class Election:
         finally:
             if acting is not None:
                 self._call("deposed", self._on_deposed, acting)
+            self._ended = False
             # In a thread: it waits for the store, and the event loop has others to serve.
             await asyncio.shield(asyncio.to_thread(self.resign))
 
@@ -241,26 +254,38 @@ class Election:
     async def _around(self, each_round: Callable[[int], Awaitable[object]], term: int) -> None:
         """One round, for as long as the term lasts."""
         self._round_began = time.monotonic()
-        work = asyncio.ensure_future(each_round(term))
+        try:
+            error = await self._cancelled_with_its_term(asyncio.ensure_future(each_round(term)), term)
+        except Exception as raised:  # noqa: BLE001  the loop outlives its rounds
+            error = raised
+        finally:
+            self._round_began = None
+        if error is not None:
+            self._notify(ComponentFailed(self.name, "round", f"{type(error).__name__}: {error}"))
+
+    async def _cancelled_with_its_term(self, work: asyncio.Future[object], term: int) -> BaseException | None:
+        """Wait for the work, which is told once that its term has ended; what it raised, if anything."""
+        was_told = False
         try:
             while not work.done():
                 await asyncio.wait({work}, timeout=_GLANCE)
-                if self.term != term:
-                    work.cancel()
-        finally:
+                if not was_told and self.term != term:
+                    was_told = work.cancel()
+        except asyncio.CancelledError:
             work.cancel()
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait({work})
-            self._round_began = None
-        if not work.cancelled() and (error := work.exception()):
-            self._notify(ComponentFailed(self.name, "round", f"{type(error).__name__}: {error}"))
+            await asyncio.wait({work})  # it may have to clean up
+            raise
+        return None if work.cancelled() else work.exception()
 
     def _begin_loop(self, every: Seconds, longest_round: Seconds | None) -> float:
         pause = _seconds("every", every)
         self._longest_round = None if longest_round is None else _seconds("longest_round", longest_round)
-        self._ended = False
         self._candidate().campaign()
         return pause
+
+    def _is_over(self) -> bool:
+        """Whether the loop was told to end, or another thread has resigned."""
+        return self._ended or not self._candidate().campaigns
 
     def _goes_on(self, term: int) -> bool:
         return not self._ended and self.term == term and not self.retiring
@@ -342,10 +367,18 @@ class Election:
     def _candidate(self) -> Candidate:
         candidate = self._known()
         if candidate is None:
-            candidate = coordination(self._the_app()).candidate(
-                self.name, ttl=self._ttl, label=self._label, term_limit=self._term_limit, healthy=self._is_healthy
-            )
-            self._made = os.getpid(), candidate
+            coordinated = coordination(self._the_app())
+            with _making:
+                candidate = self._known()
+                if candidate is None:
+                    candidate = coordinated.candidate(
+                        self.name,
+                        ttl=self._ttl,
+                        label=self._label,
+                        term_limit=self._term_limit,
+                        healthy=self._is_healthy,
+                    )
+                    self._made = os.getpid(), candidate
         return candidate
 
 

@@ -162,10 +162,21 @@ def test_a_second_signal_kills_the_command(lasting: Lively) -> None:
     leader = lasting.start_leader("stubborn")  # its grace is longer than this test
     leader.signal(signal.SIGTERM)
     wait_until(lambda: lasting.heard("SIGTERM"), "SIGTERM")
+    time.sleep(1.1)  # sooner it may be the same request, by another way
 
     leader.signal(signal.SIGINT)
 
     assert leader.wait(AT_ONCE) == 128 + signal.SIGKILL
+
+
+def test_a_request_that_comes_by_two_ways_leaves_the_command_its_grace(lasting: Lively) -> None:
+    """Ctrl-C under a supervisor that passes it on as SIGTERM."""
+    leader = lasting.start_leader("polite")
+    leader.signal(signal.SIGINT)
+    leader.signal(signal.SIGTERM)
+
+    assert leader.wait(AT_ONCE) == 0
+    assert lasting.heard("SIGTERM") == 1
 
 
 def test_ctrl_c_in_a_terminal_reaches_the_command_once(site: Site, lasting: Lively) -> None:

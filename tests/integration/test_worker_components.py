@@ -138,9 +138,10 @@ def test_a_component_of_a_paused_worker_does_not_act_in_its_old_term(site: Site)
     assert len([line for line in told(site) if line["pid"] == leader.pid and line["at"] > began]) <= 1
 
 
-def test_operators_see_who_leads_and_ask_it_to_step_down(site: Site) -> None:
+@pytest.mark.parametrize("pool", ["threads", "gevent"])
+def test_operators_see_who_leads_and_ask_it_to_step_down(site: Site, pool: str) -> None:
     """7. Who leads, since when, term; step down on request."""
-    leader, other = leading(site, workers(site, "threads"))
+    leader, other = leading(site, workers(site, pool))
 
     by_name = {found.name: found for found in leaders(site.app)}
     assert set(by_name) == {"poll", "slow"}
@@ -155,3 +156,4 @@ def test_operators_see_who_leads_and_ask_it_to_step_down(site: Site) -> None:
     assert site.wait_for_signal("leader_resigned", pid=leader.pid, name="poll")["why"] == "asked"
     assert [line["pid"] for line in told(site, "deposed")] == [leader.pid]
     assert_terms_do_not_mix(site)
+    assert site.task("note").delay("after").get(timeout=30) == "after"

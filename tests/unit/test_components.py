@@ -50,6 +50,7 @@ def test_two_components_of_one_name_are_refused(app: Celery) -> None:
         ({"every": 1, "ttl": 0.01}, r"Election\(ttl=...\) is at least 0.1 seconds"),
         ({"every": 1, "longest_round": -1}, r"component\(longest_round=...\) is more than 0"),
         ({"every": 1, "name": "{}"}, "without braces"),
+        ({"every": 1, "name": "beat"}, "the beats of the application campaign for 'beat'"),
     ],
 )
 def test_what_cannot_be_is_refused_where_it_is_written(app: Celery, options: dict[str, Any], sentence: str) -> None:

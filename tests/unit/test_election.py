@@ -10,6 +10,7 @@ from doubles import FlakyStore, Seen
 from celery_coord.election import RUN, Candidate, leader_of
 from celery_coord.errors import StoreError
 from celery_coord.events import (
+    ComponentFailed,
     Event,
     LeaderDeposed,
     LeaderElected,
@@ -206,9 +207,10 @@ def test_a_leader_whose_work_is_stuck_resigns_and_does_not_campaign(
     stuck.round()
 
     assert not stuck.leads
-    assert seen.kinds == ["LeaderElected", "LeaderResigned", "LeaderHeldBack"]
+    assert seen.kinds == ["LeaderElected", "LeaderResigned", "LeaderHeldBack", "LeaderHeldBack"]
     assert not store.look("leader:beat")
     well[0] = True
+    clock.advance(TTL / 3)
     stuck.round()
     assert stuck.leads
 
@@ -514,3 +516,66 @@ def test_one_that_is_unable_after_a_long_term_lets_another_be_faster(one: Candid
 
     assert 0 < one.round() <= TTL / 10
     assert not one.leads
+
+
+def test_one_that_cannot_say_whether_its_work_goes_on_does_not_lead(
+    store: FlakyStore, clock: FakeClock, seen: Seen
+) -> None:
+    """14. Unsure means no."""
+
+    def fail() -> bool:
+        raise OSError("no database")
+
+    broken = candidate(store, clock, seen)
+    broken.round()
+    broken._healthy = fail
+
+    for _ in range(5):
+        broken.round()
+
+    assert not broken.leads
+    assert [event.why for event in seen.of(LeaderResigned)] == ["stuck"]  # type: ignore[union-attr]
+    assert {event.error for event in seen.of(ComponentFailed)} == {"OSError: no database"}  # type: ignore[union-attr]
+    assert len(seen.of(ComponentFailed)) <= 2
+
+
+def test_what_a_stalled_store_granted_late_is_not_lost(one: Candidate, two: Candidate, store: FlakyStore) -> None:
+    """16. A store that was stalled carries out what nobody waits for any more: the same owner asks again."""
+    acquire = store.acquire
+
+    def too_late(*args: object, **kwargs: object) -> object:
+        acquire(*args, **kwargs)  # type: ignore[arg-type]
+        raise StoreError("no answer in time")
+
+    store.acquire = too_late  # type: ignore[method-assign,assignment]
+    one.round()
+    store.acquire = acquire  # type: ignore[method-assign]
+    two.round()
+    one.round()
+
+    assert one.leads
+    assert not two.leads
+
+
+def test_one_that_waits_while_its_lost_term_is_not_wound_up_does_not_spin(one: Candidate, clock: FakeClock) -> None:
+    """A worker of greenlets would never come to wind it up."""
+    import time as real
+
+    one.round()
+    clock.advance(TTL)
+
+    began = real.monotonic()
+    assert not one.wait(0.05)
+
+    assert real.monotonic() - began >= 0.04
+
+
+def test_a_record_that_somebody_else_wrote_hides_no_leader(one: Candidate, store: FlakyStore) -> None:
+    one.round()
+    assert one.lease
+    store.record(one.lease, "act", "gibberish")
+
+    leader = leader_of(store, "beat")
+
+    assert leader is not None
+    assert leader.last_act_at is None

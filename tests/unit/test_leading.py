@@ -116,7 +116,7 @@ def test_a_campaign_ends_when_another_thread_resigns(app: Celery) -> None:
     answers: list[bool] = []
     waiting = threading.Thread(target=lambda: answers.append(election.campaign()))
     waiting.start()
-    until(lambda: election._known())
+    until(lambda: election._known() and election._known().campaigns)  # type: ignore[union-attr]
 
     election.resign()
     waiting.join(PATIENCE)
@@ -415,3 +415,153 @@ def test_without_an_application_the_current_one_is_asked(app: Celery) -> None:
             assert coordination(app).store.look("leader:poller")
     finally:
         before.set_current()
+
+
+def test_threads_that_begin_at_once_share_one_candidate(app: Celery) -> None:
+    """Usable from threads: none makes a candidate of its own, which nobody could ask to resign."""
+    app.__dict__.pop("_celery_coord")
+    election = Election("poller", app=app)
+    begin = threading.Barrier(8)
+
+    def campaign() -> None:
+        begin.wait()
+        election.campaign(timeout=0)
+
+    threads = [threading.Thread(target=campaign) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert election.campaign(timeout=PATIENCE)
+    candidates = [thread for thread in threading.enumerate() if thread.name == "celery_coord-poller"]
+    election.resign()
+
+    assert len(candidates) == 1
+    assert election.observe() is None
+
+
+def test_a_hook_that_outlasts_its_term_is_followed_by_no_round(app: Celery) -> None:
+    """14. A round is called only while this process leads."""
+    diary = Diary()
+
+    def begin(term: int) -> None:
+        diary("elected")(term)
+        depose(app)
+        until(lambda: not election.leads)
+
+    election = Election("poller", app=app, elected=begin, deposed=diary("deposed"))
+    loop = looping(election, diary("round"))
+    until(lambda: "deposed" in diary.words())
+    election.stop()
+    loop.join(PATIENCE)
+
+    assert diary.words() == ["elected", "deposed"]
+
+
+def test_one_that_resigned_while_the_store_was_stalled_campaigns_again(app: Celery) -> None:
+    """`resign` waits for so long and no longer; what comes after it is not lost."""
+    store = coordination(app).store
+    election = Election("poller", app=app)
+    assert election.campaign(timeout=PATIENCE)
+    stalled, go_on, renew = threading.Event(), threading.Event(), store.renew
+
+    def stall(leases: Any) -> Any:
+        stalled.set()
+        go_on.wait(PATIENCE)
+        return renew(leases)
+
+    store.renew = stall  # type: ignore[method-assign]
+    assert stalled.wait(PATIENCE)
+    election._candidate().resign(timeout=0.01)
+    assert not election.leads
+
+    election.campaign(timeout=0)
+    store.renew = renew  # type: ignore[method-assign]
+    go_on.set()
+
+    assert election.campaign(timeout=PATIENCE)
+    election.resign()
+    assert election.observe() is None
+
+
+def test_a_resignation_ends_the_loop(app: Celery) -> None:
+    election = Election("poller", app=app)
+    loop = looping(election, lambda _: None)
+    until(lambda: election.leads)
+
+    election.resign()
+    loop.join(PATIENCE)
+
+    assert not loop.is_alive()
+
+
+def test_a_loop_that_was_stopped_before_it_began_ends_at_once(app: Celery) -> None:
+    """A SIGTERM may come while a program starts."""
+    election = Election("poller", app=app)
+    election.stop()
+
+    election.run(lambda _: pytest.fail("a round"))
+
+    assert not election.leads
+
+
+def test_an_asyncio_round_may_clean_up_when_it_is_cancelled(app: Celery) -> None:
+    diary = Diary()
+
+    async def main() -> None:
+        election = Election("poller", app=app, deposed=diary("deposed"))
+
+        async def work(term: int) -> None:
+            diary("begin")(term)
+            try:
+                await asyncio.sleep(PATIENCE)
+            except asyncio.CancelledError:
+                await asyncio.sleep(0.2)
+                diary("cleaned up")(term)
+                raise
+
+        loop = asyncio.ensure_future(election.arun(work))
+        while "begin" not in diary.words():
+            await asyncio.sleep(0.01)
+        depose(app)
+        while "deposed" not in diary.words():
+            await asyncio.sleep(0.01)
+        election.stop()
+        await loop
+
+    asyncio.run(main())
+
+    assert diary.words() == ["begin", "cleaned up", "deposed"]
+
+
+@pytest.mark.parametrize("ticks", range(8))
+def test_an_asyncio_loop_ends_whenever_it_is_cancelled(app: Celery, ticks: int) -> None:
+    async def main() -> None:
+        election, ended = Election("poller", app=app), asyncio.Event()
+
+        async def work(term: int) -> None:
+            ended.set()
+
+        loop = asyncio.ensure_future(election.arun(work, every=60))
+        await ended.wait()
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        loop.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(loop, PATIENCE)
+
+    asyncio.run(main())
+
+
+def test_an_asyncio_loop_goes_on_after_what_is_no_coroutine(app: Celery, failures: list[dict[str, Any]]) -> None:
+    async def main() -> None:
+        election = Election("poller", app=app)
+        loop = asyncio.ensure_future(election.arun(lambda term: 1 // 0, every=0.01))
+        while len(failures) < 2:
+            await asyncio.sleep(0.01)
+        election.stop()
+        await loop
+
+    asyncio.run(main())
+
+    assert failures[0]["error"].startswith("ZeroDivisionError")
