@@ -12,6 +12,7 @@ A beat that a worker embeds ends with its worker.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import Any
 
 from billiard.process import current_process
@@ -33,6 +34,8 @@ from celery_coord.worker import check, refuse
 ELECTION = "beat"
 #: How soon a follower that was elected begins to act, in seconds.
 _POLL = 0.05
+#: How soon a leader looks again that could not claim what was due, in seconds.
+_TRY_AGAIN = 0.25
 #: How often a leader's loop shows that it is not stuck, in seconds.
 _LONGEST_SLEEP = 1.0
 #: A take-over needs so many seconds beside the ttl, at most.
@@ -141,7 +144,7 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
             return min(float(inner.tick(*args, **kwargs)), self._longest_sleep())
         except NotClaimed:
             self._look_again()
-            return _POLL
+            return _TRY_AGAIN
         except Exception:
             logger.exception("beat: cannot act as the leader of term %s, and lets another", term)
             self._drop_inner()
@@ -188,8 +191,8 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
 
     def _open_inner(self, candidate: Candidate, term: int) -> Any:
         self._undisturbed.install()
-        settings, clock = self._coordination.settings, self._coordination.clock
-        opened_at = clock.time()
+        settings, clock, key = self._coordination.settings, self._coordination.clock, f"{LEADER_PREFIX}{ELECTION}"
+        records, opened_at = self._coordination.store.records(key), clock.time()
 
         def lease() -> Lease | None:
             held = candidate.lease
@@ -203,9 +206,10 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
             inner,
             lease=lease,
             term=term,
-            key=f"{LEADER_PREFIX}{ELECTION}",
+            key=key,
             store=self._coordination.store,
             clock=clock,
+            records=records,
             opened_at=opened_at,
             catch_up=settings.beat_catch_up,
             late_after=settings.leader_ttl + _TAKE_OVER,
@@ -230,6 +234,7 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
                 inner.close()
             except Exception:
                 logger.exception("beat: closing %r failed", inner)
+            _let_go(inner)
 
     def should_sync(self) -> bool:
         """Celery's hook: a follower has nothing to write."""
@@ -276,6 +281,18 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
         """What the banner says."""
         settings = self._coordination.settings
         return f"    . leader's scheduler -> {settings.beat_scheduler}\n    . leader's ttl -> {settings.leader_ttl} s"
+
+
+def _let_go(inner: Any) -> None:
+    """What would outlive a scheduler that is closed; there is a new one for each term."""
+    finalize = getattr(inner, "_finalize", None)
+    if finalize is not None:
+        finalize.cancel()  # DatabaseScheduler's: it writes at exit, and keeps the scheduler until then
+    vars(inner).pop("producer", None)
+    connection = vars(inner).pop("connection", None)  # Celery before 5.7 leaves it open
+    if connection is not None:
+        with suppress(Exception):  # it may be broken: that is no news
+            connection.release()
 
 
 @signals.beat_embedded_init.connect  # type: ignore[untyped-decorator]  # Celery has no types

@@ -27,13 +27,15 @@ forgets.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import heapq
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from celery.schedules import schedstate, schedule as interval
+from celery.utils.log import get_logger
 from celery.utils.time import maybe_make_aware
 
 from celery_coord.clock import Clock
@@ -56,6 +58,12 @@ _KEEP_UNKNOWN = 7 * 86400.0
 _SWEEP_EVERY = 3600.0
 #: By how many seconds two looks at a clock may differ, or two clocks.
 _CLOCKS_DIFFER = 1.0
+#: By how many seconds a clock may be set back so that no instant of it is sent again; more than that was a wrong clock.
+_CLOCK_WAS_WRONG = 86400.0
+#: A claim that is older than so many seconds is not taken back any more.
+_SETTLED_AFTER = 60.0
+
+logger = get_logger(__name__)
 
 
 class NotClaimed(Exception):
@@ -93,15 +101,13 @@ class Claims:
         key: of the election.
         store: where the claims are.
         clock: this process's clock.
-        opened_at: when the inner scheduler was begun, in seconds since the epoch.
+        records: what the store knows of the entries; read before the inner scheduler was begun.
+        opened_at: when that was, in seconds since the epoch.
         catch_up: what becomes of instants that nobody sent.
         late_after: by how many seconds an instant is late that counts as missed.
         notify: is told of what was not sent.
         undisturbed: what keeps a claim and its message together.
         patience: for how long the store may take to answer, in seconds: a claim that it hears of later is none.
-
-    Raises:
-        StoreError: the store does not answer.
     """
 
     def __init__(
@@ -113,6 +119,7 @@ class Claims:
         key: str,
         store: Store,
         clock: Clock,
+        records: Mapping[str, str],
         opened_at: float,
         catch_up: CatchUp,
         late_after: float,
@@ -132,12 +139,13 @@ class Claims:
         self._notify = notify
         self._undisturbed = undisturbed
         self._patience = patience
-        self._records = {name: value for name, value in store.records(key).items() if name.startswith(RUN)}
+        self._records = _of_entries(records)
         self._plans: dict[str, _Plan] = {}
         self._claimed: dict[str, tuple[str, _Plan]] = {}
         self._unsure: dict[str, set[str]] = {}
         self._failures: dict[str, _Failure] = {}
         self._revised: set[str] = set()
+        self._said: dict[str, str] = {}
         self._sweep_at = 0.0
         self._claimed_under = lease()
         self._take_over()
@@ -156,8 +164,12 @@ class Claims:
 
     def sync(self) -> None:
         """Let the scheduler write down what it has not yet, while that is its to write, and not the next leader's."""
-        if self._lease() is not None:
+        if self._lease() is None:
+            return
+        try:
             self._sync()
+        except Exception:  # it may stand at the end of a publish, whose message is sent
+            logger.exception("beat: %r could not write down what it knows", self._inner)
 
     def populate_heap(self, *args: Any, **kwargs: Any) -> Any:
         """Adopt what the store knows, and tell it what it does not, before the scheduler orders its entries."""
@@ -168,7 +180,24 @@ class Claims:
             if RUN + entry.name not in self._records and not _is_kept_elsewhere(entry):
                 self._write(entry.name, _timestamp(entry.last_run_at) or self._clock.time(), was="")
         self._sweep({entry.name for entry in entries})
-        return self._populate_heap(*args, **kwargs)
+        self._populate_heap(*args, **kwargs)
+        self._put_behind()
+
+    def _put_behind(self) -> None:
+        """What looks due and is not must not stand before the others: Celery before 5.7 would look no further."""
+        now, heap = self._clock.time(), self._inner._heap  # noqa: SLF001  Celery's own name for it
+        for number, event in enumerate(heap):
+            if event.time <= now and (wait := self._must_wait(event.entry, now)):
+                heap[number] = event._replace(time=now + wait)
+        heapq.heapify(heap)
+
+    def _must_wait(self, entry: Any, now: float) -> float:
+        """For how many seconds an entry is not to be sent, whatever its schedule says."""
+        failure = self._failures.get(entry.name)
+        if failure and (left := failure.not_before - self._clock.monotonic()) > 0:
+            return left
+        due = _instant_after(entry, _timestamp(entry.last_run_at))
+        return float(self._inner.max_interval) if self._has_run(entry, due, now) else 0.0
 
     def _adopt(self, entry: Any) -> None:
         """Let an entry have run when the store says, unless the inner scheduler knows of a later run."""
@@ -181,11 +210,14 @@ class Claims:
         if last is None or last < at or is_made_up or entry.name in self._revised:
             _set_last_run(entry, at)
             self._revised.discard(entry.name)
+            if isinstance(dirty := getattr(self._inner, "_dirty", None), set):
+                dirty.add(entry.name)  # DatabaseScheduler's own name for what it is to write
 
     def _wait_no_longer_than_its_interval(self, entry: Any) -> None:
         """Where the clock was set back, or another beat's is ahead, the last run of an interval lies in the future."""
         now, last = self._clock.time(), _timestamp(entry.last_run_at)
-        if isinstance(entry.schedule, interval) and last is not None and last > now + _CLOCKS_DIFFER:
+        counts_from_its_last_run = isinstance(entry.schedule, interval) and not entry.schedule.relative
+        if last is not None and last > now + (_CLOCKS_DIFFER if counts_from_its_last_run else _CLOCK_WAS_WRONG):
             self._write(entry.name, now, was=self._records.get(RUN + entry.name, ""))
             _set_last_run(entry, now)
 
@@ -202,6 +234,8 @@ class Claims:
             return schedstate(is_due=False, next=self._inner.max_interval)
         if not is_due:
             return schedstate(is_due=False, next=pause)
+        if due is not None and due <= (_timestamp(entry.last_run_at) or due) and _instant_after(entry, now) != due:
+            due = None  # Celery before 5.7 errs by an hour on the days on which clocks change
         until = self._until(entry, due, now)
         self._plans[entry.name] = _Plan(due, until)
         if until < now and (following := _instant_after(entry, until)) is not None:
@@ -212,6 +246,8 @@ class Claims:
         """The first instant that was not sent yet, and is to be."""
         due = _instant_after(entry, _timestamp(entry.last_run_at))
         if self._catch_up == "none" and due is not None and due < now - self._late_after:
+            # Written down, or else each leader would begin to pass over anew.
+            self._write(entry.name, now - self._late_after, was=self._records.get(RUN + entry.name, ""))
             _set_last_run(entry, now - self._late_after)
             due = _instant_after(entry, now - self._late_after)
         return due
@@ -221,7 +257,11 @@ class Claims:
         record = self._records.get(RUN + entry.name)
         if record is None or due is None or due > _when(record):
             return False
-        return _instant_after(entry, now) == due
+        if _instant_after(entry, now) != due:
+            return False
+        if hasattr(entry, "model") and _when(record) < now - _SETTLED_AFTER:
+            entry.model.total_run_count = max(1, entry.model.total_run_count)  # what is to run once has
+        return True
 
     def _until(self, entry: Any, due: float | None, now: float) -> float:
         if due is None:
@@ -254,7 +294,7 @@ class Claims:
             NotClaimed: another beat did, this one does not lead, or the store does not answer.
         """
         name = entry.name
-        plan = self._plans.pop(name, None) or _Plan(None, self._clock.time())
+        plan = self._plans.pop(name, None) or self._plan_unasked(entry)
         # Connected before the claim: what lies between that and the message is as short as can be.
         self._inner.producer  # noqa: B018  a cached property
         self._undisturbed.begin()  # until the message is sent
@@ -263,11 +303,30 @@ class Claims:
         if why == "claimed" and self._records.get(RUN + name) in self._unsure.get(name, ()):
             why = self._write(name, plan.until, was=self._records[RUN + name])  # our own, whose answer was lost
         if why:
-            self._notify(EntrySkipped(name, self._term, why))
+            self._say_skipped(name, why)
             raise NotClaimed(name)
         self._unsure.pop(name, None)
+        self._said.pop(name, None)
         self._claimed[name] = known, plan
         return plan
+
+    def _plan_unasked(self, entry: Any) -> _Plan:
+        """For a scheduler that reserves what it has not asked `is_due` about: it may be behind what the store knows.
+
+        Raises:
+            NotClaimed: it is.
+        """
+        before, last = entry.last_run_at, _timestamp(entry.last_run_at)
+        self._adopt(entry)
+        if entry.last_run_at != before:
+            raise NotClaimed(entry.name)
+        return _Plan(_instant_after(entry, last), self._clock.time())
+
+    def _say_skipped(self, name: str, why: str) -> None:
+        """Once, until it is sent or something else keeps it from that."""
+        if self._said.get(name) != why:
+            self._said[name] = why
+            self._notify(EntrySkipped(name, self._term, why))
 
     def _write(self, name: str, at: float, *, was: str) -> str:
         """Write the last run of an entry down; why that was not to be, or an empty text."""
@@ -326,7 +385,7 @@ class Claims:
             self._claim(entry)
         if self._lease() is None:  # this process was paused since the claim
             self._take_back(entry)
-            self._notify(EntrySkipped(entry.name, self._term, "lost"))
+            self._say_skipped(entry.name, "lost")
             raise NotClaimed(entry.name)
         return self._claimed[entry.name][1]
 
@@ -368,14 +427,17 @@ class Claims:
         """What was claimed and not sent is nobody's again, and so whoever leads then sends it: that may be another."""
         name = entry.name
         known, _ = self._claimed.pop(name)
+        claimed, last = self._records[RUN + name], _timestamp(entry.last_run_at)
+        if not known and last is not None:  # another may have adopted the claim, and has to find what was before it
+            known = f"{last:.6f} {self._term}"
         assert self._claimed_under  # noqa: S101  it was claimed
         try:
-            answer = self._store.record(
-                self._claimed_under, RUN + name, known, was=self._records[RUN + name], by_holder=False
-            )
+            answer = self._store.record(self._claimed_under, RUN + name, known, was=claimed, by_holder=False)
             self._know(name, answer.value)
         except StoreError:
-            self._notify(EntrySkipped(name, self._term, "store"))
+            self._know(name, known)
+            self._unsure.setdefault(name, set()).add(claimed)
+            self._say_skipped(name, "store")
         # What the inner scheduler cannot undo it has noted as run; the word of the store goes before its memory.
         with suppress(Exception):
             _run_never_happened(self._inner, entry)
@@ -388,7 +450,10 @@ class Claims:
         Raises:
             StoreError: the store does not answer.
         """
-        now = {name: value for name, value in self._store.records(self._key).items() if name.startswith(RUN)}
+        now = _of_entries(self._store.records(self._key))
+        for name, value in self._records.items():
+            if now.get(name) in self._unsure.get(name.removeprefix(RUN), ()):  # our own, whose answer was lost
+                now[name] = value
         revised = {name.removeprefix(RUN) for name, value in self._records.items() if now.get(name) != value}
         if revised:
             self._records = now
@@ -402,17 +467,27 @@ class Claims:
         if now < self._sweep_at or lease is None:
             return
         self._sweep_at = now + _SWEEP_EVERY
-        gone = [
-            record
-            for record, value in self._records.items()
-            if record.removeprefix(RUN) not in names and _when(value) < now - _KEEP_UNKNOWN
-        ]
+        unknown = {name.removeprefix(RUN): _when(value) for name, value in self._records.items()}
+        old = {name: at for name, at in unknown.items() if name not in names and at < now - _KEEP_UNKNOWN}
         try:
+            gone = [RUN + name for name in old.keys() - _behind(self._inner, old)]
             if gone and self._store.erase(lease, gone):
                 for record in gone:
                     del self._records[record]
-        except StoreError:
-            return  # the next sweep finds them
+        except Exception:  # neither store nor database must answer now: the next sweep finds them
+            logger.debug("beat: the sweep was put off", exc_info=True)
+
+
+def _of_entries(records: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in records.items() if name.startswith(RUN)}
+
+
+def _behind(inner: Any, runs: Mapping[str, float]) -> set[str]:
+    """Those entries whose row in Django's database knows of no run that late: its schedule is some of the rows."""
+    if not (runs and hasattr(inner, "Model")):
+        return set()
+    rows = inner.Model._default_manager.filter(name__in=list(runs))  # noqa: SLF001  Django's own name for it
+    return {row.name for row in rows if (_timestamp(row.last_run_at) or 0.0) < runs[row.name] - _CLOCKS_DIFFER}
 
 
 def _when(record: str) -> float:
@@ -440,10 +515,8 @@ def _is_kept_elsewhere(entry: Any) -> bool:
 
 def _set_last_run(entry: Any, at: float) -> None:
     entry.last_run_at = _like(entry.last_run_at, at)
-    model = getattr(entry, "model", None)
-    if model is not None:
-        model.last_run_at = entry.last_run_at
-        model.total_run_count = max(1, model.total_run_count)  # what is to run once has
+    if hasattr(entry, "model"):
+        entry.model.last_run_at = entry.last_run_at
 
 
 def _run_never_happened(inner: Any, entry: Any) -> None:
@@ -452,7 +525,7 @@ def _run_never_happened(inner: Any, entry: Any) -> None:
         entry.reschedule(last_run_at=entry.last_run_at or datetime.fromtimestamp(0, UTC))
     elif hasattr(entry, "model"):
         entry.model.last_run_at = entry.last_run_at
-        entry.model.total_run_count -= 1
+        entry.model.total_run_count = max(0, entry.model.total_run_count - 1)
     else:
         inner.schedule[entry.name] = entry
 
@@ -462,13 +535,14 @@ def _instant_after(entry: Any, last: float | None) -> float | None:
     if last is None:
         return None
     schedule = entry.schedule
-    now, nowfun = schedule.now(), schedule.nowfun
-    schedule.nowfun = lambda: now  # or else the schedule would look at a clock that goes on meanwhile
     try:
-        remaining = schedule.remaining_estimate(datetime.fromtimestamp(last, now.tzinfo or UTC))
+        now, nowfun = schedule.now(), schedule.nowfun
+        schedule.nowfun = lambda: now  # or else the schedule would look at a clock that goes on meanwhile
+        try:
+            remaining = schedule.remaining_estimate(datetime.fromtimestamp(last, now.tzinfo or UTC))
+        finally:
+            schedule.nowfun = nowfun
     except Exception:  # noqa: BLE001  a schedule of the user's may not know
         return None
-    finally:
-        schedule.nowfun = nowfun
     now_at = _timestamp(now)
     return None if remaining is None or now_at is None else round(now_at + remaining.total_seconds(), 6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from celery.beat import ScheduleEntry, Scheduler
 
 from celery_coord.app import coordination
 from celery_coord.beat import LeaderScheduler
+from celery_coord.errors import StoreError
 from celery_coord.lease import Held, Owner
 from celery_coord.testing import FakeClock, use_memory
 
@@ -183,6 +185,35 @@ def test_a_signal_that_strikes_a_step_of_the_loop_closes_nothing_under_it(app: C
     assert closed_in_the_step == [0]
     assert inner.closed == 1
     assert not coordination(app).store.look("leader:beat")
+
+
+def test_a_leader_makes_its_scheduler_only_when_it_knows_what_was_sent(
+    app: Celery, beat: LeaderScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """15. A scheduler that is made writes down what it makes up; the next time that would look like what it knows."""
+    store = coordination(app).store
+
+    def fail(key: str) -> dict[str, str]:
+        raise StoreError("no answer")
+
+    monkeypatch.setattr(store, "records", fail)
+    until(lambda: beat._candidate and beat._candidate._short_terms, beat)
+
+    assert Inner.made == []
+
+
+def test_a_closed_scheduler_leaves_nothing_behind(beat: LeaderScheduler) -> None:
+    """There is a new one for each term: none may stay until the process ends, or write as it does."""
+    until(lambda: Inner.made, beat)
+    [inner] = Inner.made
+    cancelled: list[int] = []
+    released: list[int] = []
+    inner._finalize = SimpleNamespace(cancel=lambda: cancelled.append(1))
+    vars(inner)["connection"] = SimpleNamespace(release=lambda: released.append(1))
+
+    beat.close()
+
+    assert (cancelled, released) == ([1], [1])
 
 
 def test_redbeats_own_lock_is_off(beat: LeaderScheduler) -> None:

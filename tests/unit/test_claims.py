@@ -15,6 +15,7 @@ from doubles import FlakyStore, Seen
 
 from celery_coord.claims import Claims, NotClaimed
 from celery_coord.election import RUN
+from celery_coord.errors import StoreError
 from celery_coord.events import EntryFailed, EntrySkipped
 from celery_coord.lease import Lease, Owner
 from celery_coord.testing import FakeClock
@@ -82,7 +83,7 @@ class Beats:
         app.now = lambda: datetime.fromtimestamp(self.clock.time(), UTC)
         app.conf.beat_schedule = entries or self.schedule
         app.conf.result_expires = None
-        opened_at = self.clock.time()
+        records, opened_at = self.store.records(KEY), self.clock.time()
         inner = Inner(app)
         inner.undisturbed = Undisturbed()
         inner.claims = Claims(
@@ -92,6 +93,7 @@ class Beats:
             key=KEY,
             store=self.store,
             clock=self.clock,
+            records=records,
             opened_at=opened_at,
             catch_up=self.catch_up,  # type: ignore[arg-type]
             late_after=11,
@@ -144,7 +146,6 @@ def test_each_instant_is_sent_once_with_its_time_and_its_term_in_the_headers(bea
     [term] = {message["headers"]["coord_beat"]["term"] for message in one.sent}
     assert {message["headers"]["coord_beat"]["entry"] for message in one.sent} == {"report"}
     assert {tuple(message["headers"]["coord_lease"]) for message in one.sent} == {(KEY, term)}
-    assert {message["headers"]["celery_beat_task"] for message in one.sent} == {True}
 
 
 def test_a_sent_entry_costs_one_round_trip(beats: Beats, store: FlakyStore) -> None:
@@ -643,3 +644,259 @@ def test_a_request_to_end_waits_until_a_claimed_instant_is_sent(beats: Beats, st
 
     assert one.dues == minutes(0)
     assert ended == [1]
+
+
+def test_catching_up_goes_forward_on_a_day_whose_clocks_change(clock: FakeClock) -> None:
+    """15. At most once: Celery before 5.7 errs by an hour on such a day; that must not move an entry back."""
+    clock = FakeClock(datetime(2026, 3, 29, 0, 40, tzinfo=UTC).timestamp())
+    store = FlakyStore(clock)
+    beats = Beats(store, clock, Seen())
+    beats.catch_up = "all"
+    entry = {"task": "t", "schedule": crontab(minute="*/15")}
+
+    def led(inner: Inner) -> Inner:
+        inner.app.conf.timezone = "Europe/Berlin"
+        zone = inner.app.timezone
+        inner.app.now = lambda: datetime.fromtimestamp(clock.time(), zone)
+        return inner
+
+    one = led(beats.new(often=entry))
+    beats.go(one, 600, step=60)
+    clock.advance(3600)
+    two = led(beats.after_a_crash(often=entry))
+    beats.go(two, 1800, step=60)
+
+    assert 1 <= len(one.sent) + len(two.sent) <= 8
+    records = [float(value.split()[0]) for value in store.records(KEY).values()]
+    assert records[0] > clock.time() - 1000
+
+
+def test_an_entry_that_cannot_be_sent_does_not_stand_before_the_others(beats: Beats) -> None:
+    """15. Late, not never: Celery before 5.7 looks no further than the first entry that seems to be due."""
+    one = beats.new(
+        bad={"task": "bad", "schedule": crontab()},
+        good={"task": "good", "schedule": crontab()},
+        once={"task": "once", "schedule": Once(NOON)},
+    )
+    send = one.send_task
+
+    def fail(name: str, *args: Any, **options: Any) -> None:
+        if name == "bad":
+            raise ConnectionError("this one is too large")
+        send(name, *args, **options)
+
+    one.send_task = fail
+    beats.go(one, 5 * 60)
+
+    sent = [message["task"] for message in one.sent]
+    assert sent.count("good") == 5
+    assert sent.count("once") == 1
+
+
+def test_what_cannot_be_written_down_is_sent_once_all_the_same(beats: Beats, caplog: pytest.LogCaptureFixture) -> None:
+    """15. Celery syncs at the end of a publish; a full disk makes no failure of a message that is sent."""
+    one = beats.new()
+
+    def fail() -> None:
+        raise OSError("no space left")
+
+    one.claims._sync = fail
+    one.sync_every_tasks = 1
+    beats.go(one, 95)
+
+    assert one.dues == minutes(0, 1)
+    assert "no space left" in caplog.text
+
+
+class OfItsOwn(Inner):
+    """A user's scheduler with a loop of its own, which asks its entries and not itself."""
+
+    def tick(self, *args: Any, **kwargs: Any) -> float:
+        for entry in list(self.schedule.values()):
+            if entry.is_due().is_due:
+                self.reserve(entry)
+                self.apply_entry(entry, producer=None)
+        return 1.0
+
+
+def test_a_loop_of_its_own_that_is_behind_learns_what_the_store_knows(
+    beats: Beats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """15. At most once, whatever a scheduler remembers."""
+    monkeypatch.setattr("test_claims.Inner", OfItsOwn)
+    one = beats.new()
+    beats.go(one, 35)
+
+    two = beats.after_a_crash()
+    two.schedule["report"].last_run_at = datetime.fromtimestamp(NOON - 300, UTC)  # its own file is old
+    beats.go(two, 20)
+
+    assert one.dues == minutes(0)
+    assert two.sent == []
+    beats.go(two, 40)
+    assert two.dues == minutes(1)
+
+
+def test_a_clock_that_is_set_back_repeats_no_rounded_interval(beats: Beats, clock: FakeClock) -> None:
+    entry = {"task": "t", "schedule": 60, "relative": True}
+    one = beats.new(rounded=entry)
+    beats.go(one, 95)
+    clock.step_back(120)
+
+    two = beats.after_a_crash(rounded=entry)
+    beats.go(two, 110)
+
+    assert len(set(one.dues + two.dues)) == len(one.dues + two.dues)
+
+
+def test_a_clock_that_was_wrong_by_more_than_a_day_holds_nothing_up(beats: Beats, clock: FakeClock) -> None:
+    clock.advance(365 * 86400)
+    one = beats.new()
+    beats.go(one, 65)
+    assert one.sent
+    clock.step_back(365 * 86400)
+
+    two = beats.after_a_crash()
+    beats.go(two, 120)
+
+    assert len(two.sent) == 2
+
+
+def test_an_interval_that_was_passed_over_once_runs_again(beats: Beats) -> None:
+    """`none`: what is passed over is written down, or else each leader would begin to pass over anew."""
+    beats.catch_up = "none"
+    hourly = {"task": "t", "schedule": 3600}
+    beats.new(hourly=hourly).tick()
+    beats.clock.advance(5000)
+
+    sent = []
+    for _ in range(8):  # leaders of ten minutes
+        beat = beats.after_a_crash(hourly=hourly)
+        beats.go(beat, 600, step=60)
+        sent += beat.dues
+
+    assert len(sent) == 1
+
+
+def test_a_claim_of_ones_own_that_nobody_heard_of_is_not_taken_for_anothers(beats: Beats, store: FlakyStore) -> None:
+    one = beats.new()
+    beats.go(one, 29)
+    record = store.record
+
+    def lose_the_answer(*args: Any, **kwargs: Any) -> Any:
+        record(*args, **kwargs)
+        raise StoreError("no answer")
+
+    store.record = lose_the_answer  # type: ignore[method-assign]
+    beats.go(one, 2)
+    store.record = record  # type: ignore[method-assign]
+
+    one.claims.refresh()
+    beats.go(one, 1)
+
+    assert one.dues == minutes(0)
+
+
+def test_a_claim_that_the_store_did_not_hear_taken_back_is_sent_all_the_same(beats: Beats, store: FlakyStore) -> None:
+    """15. Late, not never: broker and store away at once."""
+    one = beats.new()
+    beats.go(one)
+    send = one.send_task
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        store.away = True
+        raise ConnectionError("no broker")
+
+    one.send_task = fail
+    beats.go(one, 31)
+    store.away, one.send_task = False, send
+    beats.go(one, 5)
+
+    assert one.dues == minutes(0)
+
+
+def test_what_keeps_an_entry_from_being_sent_is_said_once(beats: Beats, store: FlakyStore, seen: Seen) -> None:
+    one = beats.new()
+    beats.go(one)
+    store.away = True
+
+    beats.go(one, 300)
+    assert len(seen.of(EntrySkipped)) == 1
+
+    store.away = False
+    beats.go(one, 1)
+    store.away = True
+    beats.go(one, 60)
+    assert len(seen.of(EntrySkipped)) == 2
+
+
+class Row:
+    """What a row of Django's database is to its entry."""
+
+    def __init__(self, last_run_at: datetime | None) -> None:
+        self.last_run_at = last_run_at
+        self.total_run_count = 0
+
+
+class RowEntry(ScheduleEntry):  # type: ignore[misc]
+    """An entry whose row shares its last run; one that is to run once is over when the row says that it has run."""
+
+    def __init__(self, *args: Any, row: Row, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.model = row
+
+    def is_due(self) -> schedstate:
+        return schedstate(False, 300.0) if self.model.total_run_count else super().is_due()
+
+    def __next__(self) -> RowEntry:
+        self.model.last_run_at = self.default_now()
+        self.model.total_run_count += 1
+        return RowEntry(self.name, self.task, schedule=self.schedule, app=self.app, row=self.model)
+
+    next = __next__
+
+
+def with_a_row(inner: Inner, row: Row) -> Inner:
+    inner._dirty = set()
+    at = Once(NOON, app=inner.app)
+    inner.schedule["launch"] = RowEntry("launch", "t", last_run_at=row.last_run_at, schedule=at, app=inner.app, row=row)
+    inner._heap = None
+    return inner
+
+
+def test_what_is_to_run_once_and_was_taken_back_after_a_take_over_is_sent(beats: Beats, store: FlakyStore) -> None:
+    """15. Late, not never: a claim that was only adopted is no run yet."""
+    created = datetime.fromtimestamp(NOON - 3000, UTC)
+    one = with_a_row(beats.new(), Row(created))
+    beats.go(one)
+    row, two = Row(created), []
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        two.append(with_a_row(beats.after_a_crash(), row))
+        beats.go(two[0])
+        raise ConnectionError("no broker, after a while")
+
+    one.send_task = fail
+    one.schedule.pop("report")
+    beats.go(one, 31)
+    two[0].claims.refresh()
+    beats.go(two[0])
+
+    assert [message["task"] for message in two[0].sent if message["task"] == "t"] == ["t"]
+
+
+def test_what_is_to_run_once_and_has_is_written_down_as_that(beats: Beats) -> None:
+    """15. The leader was killed before it could write it down: the next one does, once nobody can take it back."""
+    created = datetime.fromtimestamp(NOON - 3000, UTC)
+    one = with_a_row(beats.new(), Row(created))
+    beats.go(one, 35)
+    row = Row(created)
+
+    beats.clock.advance(61)
+    two = with_a_row(beats.after_a_crash(), row)
+    beats.go(two)
+
+    assert [message["task"] for message in one.sent].count("t") == 1
+    assert "t" not in [message["task"] for message in two.sent]
+    assert row.total_run_count == 1
+    assert "launch" in two._dirty
