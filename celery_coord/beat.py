@@ -28,7 +28,7 @@ from celery_coord.errors import StoreError
 from celery_coord.keys import LEADER_PREFIX
 from celery_coord.lease import Lease
 from celery_coord.undisturbed import Undisturbed
-from celery_coord.worker import check, refuse
+from celery_coord.worker import check, refuse, warn_of_memory
 
 #: The name that the beats of an application campaign for.
 ELECTION = "beat"
@@ -83,9 +83,11 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
         self._refresh_at = 0.0
         self._ticked_at = self._coordination.clock.monotonic()
         self._wall_ahead = self._coordination.clock.time() - self._ticked_at
-        self._candidate: Candidate | None = (
-            None if lazy else self._coordination.candidate(ELECTION, healthy=self._is_healthy)
-        )
+        self._candidate: Candidate | None = None
+        if not lazy:
+            warn_of_memory(app, "each beat leads")
+            self._candidate = self._coordination.candidate(ELECTION, healthy=self._is_healthy)
+            self._candidate.steps_down_itself = True
 
     @staticmethod
     def _find(name: str) -> Any:
@@ -94,7 +96,7 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
         except Exception as error:  # noqa: BLE001  a module may raise anything as it is imported
             refuse(
                 f"coord_beat_scheduler names {name!r}, which cannot be imported ({error}): "
-                "write coord_beat_scheduler = 'celery.beat:PersistentScheduler'"
+                "install what it is in, or write coord_beat_scheduler = 'celery.beat:PersistentScheduler'"
             )
         if not (isinstance(found, type) and issubclass(found, Scheduler)) or issubclass(found, LeaderScheduler):
             refuse(

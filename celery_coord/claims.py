@@ -50,6 +50,8 @@ from celery_coord.undisturbed import Undisturbed
 
 #: The header of what a beat sends: entry, instant and term.
 BEAT_HEADER = "coord_beat"
+#: In place of the term, where a last run was written down that was none: an entry that is new, or passed over.
+_NO_RUN = 0
 #: What could not be sent is tried again after so many seconds, then twice that, and so on, up to the second.
 _TRY_AGAIN, _TRY_AGAIN_AT_MOST = 1.0, 30.0
 #: What the store knows of an entry that is in the schedule no more is kept for so many seconds: a deploy may be undone.
@@ -178,7 +180,7 @@ class Claims:
             self._adopt(entry)
             self._wait_no_longer_than_its_interval(entry)
             if RUN + entry.name not in self._records and not _is_kept_elsewhere(entry):
-                self._write(entry.name, _timestamp(entry.last_run_at) or self._clock.time(), was="")
+                self._write(entry.name, _timestamp(entry.last_run_at) or self._clock.time(), was="", term=_NO_RUN)
         self._sweep({entry.name for entry in entries})
         self._populate_heap(*args, **kwargs)
         self._put_behind()
@@ -218,7 +220,7 @@ class Claims:
         now, last = self._clock.time(), _timestamp(entry.last_run_at)
         counts_from_its_last_run = isinstance(entry.schedule, interval) and not entry.schedule.relative
         if last is not None and last > now + (_CLOCKS_DIFFER if counts_from_its_last_run else _CLOCK_WAS_WRONG):
-            self._write(entry.name, now, was=self._records.get(RUN + entry.name, ""))
+            self._write(entry.name, now, was=self._records.get(RUN + entry.name, ""), term=_NO_RUN)
             _set_last_run(entry, now)
 
     def is_due(self, entry: Any) -> Any:
@@ -247,7 +249,8 @@ class Claims:
         due = _instant_after(entry, _timestamp(entry.last_run_at))
         if self._catch_up == "none" and due is not None and due < now - self._late_after:
             # Written down, or else each leader would begin to pass over anew.
-            self._write(entry.name, now - self._late_after, was=self._records.get(RUN + entry.name, ""))
+            known = self._records.get(RUN + entry.name, "")
+            self._write(entry.name, now - self._late_after, was=known, term=_NO_RUN)
             _set_last_run(entry, now - self._late_after)
             due = _instant_after(entry, now - self._late_after)
         return due
@@ -328,13 +331,13 @@ class Claims:
             self._said[name] = why
             self._notify(EntrySkipped(name, self._term, why))
 
-    def _write(self, name: str, at: float, *, was: str) -> str:
+    def _write(self, name: str, at: float, *, was: str, term: int | None = None) -> str:
         """Write the last run of an entry down; why that was not to be, or an empty text."""
         lease = self._lease()
         if lease is None:
             return "lost"
         self._claimed_under = lease
-        value = f"{at:.6f} {self._term}"
+        value = f"{at:.6f} {self._term if term is None else term}"
         try:
             answer = self._store.record(lease, RUN + name, value, was=was, within=self._patience)
         except StoreError:
@@ -429,7 +432,7 @@ class Claims:
         known, _ = self._claimed.pop(name)
         claimed, last = self._records[RUN + name], _timestamp(entry.last_run_at)
         if not known and last is not None:  # another may have adopted the claim, and has to find what was before it
-            known = f"{last:.6f} {self._term}"
+            known = f"{last:.6f} {_NO_RUN}"
         assert self._claimed_under  # noqa: S101  it was claimed
         try:
             answer = self._store.record(self._claimed_under, RUN + name, known, was=claimed, by_holder=False)

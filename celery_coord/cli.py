@@ -104,9 +104,8 @@ def step_down(ctx: click.Context, name: str, timeout: float | None) -> None:
         _check(ctx.obj.app)
         successor = operating.step_down(ctx.obj.app, name, timeout)
     if successor is None:
-        click.echo(f"{name}: nobody leads now")
-    else:
-        click.echo(f"{name}: {_who(successor)} leads now, term {successor.term}")
+        refuse(f"{name}: it has stepped down, and nobody else campaigns: it leads again in a ttl or so")
+    click.echo(f"{name}: {_who(successor)} leads now, term {successor.term}")
 
 
 @contextmanager

@@ -166,7 +166,7 @@ def _tell(name: str, program: str, ended: Ended) -> None:
     level, line = {
         ITSELF: (logging.INFO, f"{program} has ended, exit status {ended.status}"),
         ASKED: (logging.INFO, f"{program} was ended, exit status {ended.status}"),
-        LAPSED: (logging.WARNING, f"{program} was ended: this process can soon be sure no more that it leads"),
+        LAPSED: (logging.WARNING, f"{program} was ended: the lease was not renewed, and could soon be another's"),
         UNGUARDED: (logging.WARNING, f"{program} was killed with its guardian"),
         CANNOT: (logging.ERROR, f"{program} cannot be started: {ended.words}"),
     }[ended.why]

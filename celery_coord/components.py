@@ -13,6 +13,7 @@ interpreter.
 
 from __future__ import annotations
 
+import inspect
 import threading
 import time
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from celery_coord.errors import ConfigurationError
 from celery_coord.events import ComponentFailed
 from celery_coord.leading import Election, checked_name
 from celery_coord.policy import Seconds, seconds
-from celery_coord.worker import CheckStep
+from celery_coord.worker import CheckStep, warn_of_memory
 
 Function = TypeVar("Function", bound=Callable[[int], object])
 
@@ -35,8 +36,6 @@ _ATTRIBUTE = "_celery_coord_components"
 _PATIENCE = 5.0
 #: How long a component that ended by itself pauses, in seconds.
 _BEFORE_ANOTHER_TRY = 1.0
-#: What `celery_coord.beat` campaigns for.
-_BEATS = "beat"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +49,9 @@ class _Component:
 
 
 def component(
-    app: Any,
+    app: Any = None,
     *,
-    every: Seconds,
+    every: Seconds | None = None,
     name: str | None = None,
     ttl: Seconds | None = None,
     label: str | None = None,
@@ -62,6 +61,8 @@ def component(
     deposed: Callable[[int], object] = lambda _: None,
 ) -> Callable[[Function], Function]:
     """Let a function run again and again on one worker of many; it gets the number of the term, and stays as it is.
+
+    Its attribute ``election`` is the `celery_coord.Election`: a round can `ensure` that it still leads.
 
     Args:
         app: the Celery application whose workers campaign.
@@ -78,8 +79,8 @@ def component(
     Raises:
         ConfigurationError: an argument is out of range or of the wrong kind, or another component has the name.
     """
-    if callable(every):
-        msg = "component needs an application and a pace: write @component(app, every=30)"
+    if every is None or not hasattr(app, "steps"):
+        msg = "a component needs an application and a pace: write @component(app, every=30)"
         raise ConfigurationError(msg)
     pace = seconds("component(every=...)", every, example="@component(app, every=30)")
     if longest_round is not None:
@@ -88,11 +89,7 @@ def component(
     def register(function: Function) -> Function:
         known: dict[str, _Component] = app.__dict__.setdefault(_ATTRIBUTE, {})
         called = checked_name(name or function.__name__)
-        if called == _BEATS:
-            msg = (
-                f"the beats of the application campaign for {called!r}: write @component(app, every=30, name='another')"
-            )
-            raise ConfigurationError(msg)
+        _refuse_what_cannot_be_called(called, function)
         if called in known and known[called].each_round is not function:
             msg = f"there is a component {called!r} already: write @component(app, every=30, name='another')"
             raise ConfigurationError(msg)
@@ -100,10 +97,22 @@ def component(
             called, app=app, ttl=ttl, label=label, term_limit=term_limit, elected=elected, deposed=deposed
         )
         known[called] = _Component(election, function, pace, longest_round)
+        vars(function)["election"] = election
         app.steps["worker"].update([CheckStep, ComponentsStep])
         return function
 
     return register
+
+
+def _refuse_what_cannot_be_called(name: str, function: Callable[[int], object]) -> None:
+    if inspect.iscoroutinefunction(function):
+        msg = f"the component {name} is a coroutine, and runs in a thread: write def {name}(term), without async"
+        raise ConfigurationError(msg)
+    try:
+        inspect.signature(function).bind(0)
+    except TypeError:
+        msg = f"the component {name} gets the number of the term: write def {name}(term)"
+        raise ConfigurationError(msg) from None
 
 
 class ComponentsStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
@@ -120,6 +129,7 @@ class ComponentsStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery h
 
     def start(self, parent: Any) -> None:
         """Celery's hook."""
+        warn_of_memory(parent.app, "each worker runs its components")
         for name, known in self._components.items():
             thread = threading.Thread(target=self._run, args=(parent.app, known), name=f"component-{name}", daemon=True)
             thread.start()

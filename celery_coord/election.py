@@ -27,9 +27,9 @@ terms end soon                 after a term shorter than a ttl that was not mean
 =============================  ===========================================================================
 
 *Handing over.* A term that has reached its limit, or whose leader was asked to step down, is *retiring*: it still
-leads, so that the work can be brought to an end and `step_down` called. Where nobody does, it ends by itself a ttl
-later. After a limit the candidate holds back for a tenth of the ttl, after a request for a ttl, so that another can be
-elected.
+leads, so that the work can be brought to an end and `step_down` called. Where nobody has said that he will
+(`steps_down_itself`), it ends by itself a ttl later. After a limit the candidate holds back for a tenth of the ttl,
+after a request for a ttl, so that another can be elected.
 
 Not promised: one leader across a store that forgets (FLUSHALL, a fail-over that lost the write). Another can then
 be elected while the old window is still open, for a third of the ttl at most. Terms still grow, so a check of
@@ -72,6 +72,8 @@ _AFTER_EXPIRY = 0.02
 _LONGEST_OBSERVATION = 1.0
 #: How often one that waits for its election looks where its thread has not said yet that it was lost, in seconds.
 _GLANCE = 0.05
+#: How often it is told that the store still does not answer, in seconds.
+_TELL_EVERY = 60.0
 #: How many followers a resignation wakes: one of them may have died while it waited.
 _WAKE = 8
 #: For which part of the ttl one that leads no more lets others be faster, at least.
@@ -93,7 +95,7 @@ class Leader:
         term: the number of the term.
         since: when it began, in seconds since the epoch, by the server's clock.
         left: the seconds until the lease ends if it is not renewed; None where it has no end.
-        last_act: what was done last in that name, as far as it was written down; may be empty.
+        last_act: what was done last in this term, as far as it was written down; may be empty.
         last_act_at: when, in seconds since the epoch, by the clock of who did it; None where nothing is known.
     """
 
@@ -117,17 +119,19 @@ def leader_of(store: Store, name: str) -> Leader | None:
     held = store.look(key).held
     if held is None or held.token is None:
         return None
-    acts = [_act(fact, value) for fact, value in store.records(key).items() if fact == ACT or fact.startswith(RUN)]
+    acts = [_act(fact, value, held.token) for fact, value in store.records(key).items()]
     at, act = max((act for act in acts if act), default=(None, ""))
     # A token is the server's time in microseconds, unless the last one was larger.
     return Leader(name, held.holder, held.label, held.token, held.token / 1_000_000, held.left, act, at)
 
 
-def _act(fact: str, value: str) -> tuple[float, str] | None:
-    """When what was done; None where somebody else has written there."""
-    at, _, what = value.partition(" ")
+def _act(fact: str, value: str, term: int) -> tuple[float, str] | None:
+    """When what was done in this term; None where it was another, or somebody else has written there."""
+    at, of_term, what = [*value.split(" ", 2), "", ""][:3]
+    if of_term != str(term) or not (fact == ACT or fact.startswith(RUN)):
+        return None
     try:
-        return float(at), what if fact == ACT else fact.removeprefix(RUN)
+        return float(at), what or fact.removeprefix(RUN)
     except ValueError:
         return None
 
@@ -176,9 +180,12 @@ class Candidate:
         self._met: Held | None = None
         self._asks_as = Owner.new(name)
         self._answers = True
+        self._away_since = self._told_at = 0.0
         self._is_stuck = False
         self._short_terms = 0
         self._not_before = 0.0
+        #: Whether somebody looks at `retiring` and calls `step_down` when the work has come to an end, whenever.
+        self.steps_down_itself = False
         #: Why the leader should bring its work to an end and `step_down`; empty: it need not.
         self.retiring = ""
         self._stopping = False
@@ -239,7 +246,7 @@ class Candidate:
 
     def acted(self, what: str) -> None:
         """Something was done in this name: operators see it, after the next renewal."""
-        self._act = f"{self._clock.time():.3f} {what}"
+        self._act = f"{self._clock.time():.3f} {self.term} {what}"
 
     def step_down(self, why: str = UNABLE) -> None:
         """Do not lead any more from now on, and let others be faster; go on campaigning after that.
@@ -340,7 +347,7 @@ class Candidate:
         self._met = None
         self._term = Holding(lease, self._clock, asked_at=asked_at, max_hold=float("inf"))
         self._elected.set()
-        self._notify(LeaderElected(self.name, lease.owner, lease.token))
+        self._notify(LeaderElected(self.name, lease.owner, lease.token, self._label))
         return self._until_next_round()
 
     def _renew(self, term: Holding) -> float:
@@ -372,7 +379,8 @@ class Candidate:
             self._retire(ASKED, now)
 
     def _retire(self, why: str, now: float) -> None:
-        self.retiring, self._retire_at = why, now + self.ttl
+        self.retiring = why
+        self._retire_at = None if self.steps_down_itself else now + self.ttl
 
     def _until_next_round(self) -> float:
         """Until a renewal is due, or sooner where the term then reaches its limit or its end."""
@@ -384,10 +392,13 @@ class Candidate:
         return soonest
 
     def _away(self, doing: str, error: StoreError) -> float:
-        """The store does not answer: told once, until it does. Returns the seconds until the next try."""
+        """The store does not answer: told once a minute, until it does. Returns the seconds until the next try."""
+        now = self._clock.monotonic()
         if self._answers:
-            self._answers = False
-            self._notify(StoreFailed(f"{doing} {self.name}", str(error)))
+            self._answers, self._away_since, self._told_at = False, now, -_TELL_EVERY
+        if now >= self._told_at + _TELL_EVERY:
+            self._told_at = now
+            self._notify(StoreFailed(f"{doing} {self.name}, for {now - self._away_since:.0f} s", str(error)))
         return self.ttl * RETRY_AFTER
 
     def _depose(self, term: Holding, why: str) -> None:

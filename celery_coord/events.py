@@ -146,11 +146,12 @@ class StoreFailed:
 
 @dataclass(frozen=True, slots=True)
 class LeaderElected:
-    """This process leads."""
+    """This process leads; `label` is what others see of it."""
 
     name: str
     owner: str
     term: int
+    label: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +283,7 @@ _LINES: dict[type[Event], tuple[int, str]] = {
     TaskDuplicate: (logging.INFO, "{task}[{task_id}] is a duplicate: its run on {key} has ended"),
     TaskUnguarded: (logging.ERROR, "{task}[{task_id}] runs without a lease on {key}: the store is away"),
     StoreFailed: (logging.WARNING, "the store failed while {doing}: {error}"),
-    LeaderElected: (logging.INFO, "{name}: elected, term {term}, as {owner}"),
+    LeaderElected: (logging.INFO, "{name}: elected, term {term}, as {owner} ({label})"),
     LeaderObserved: (logging.INFO, "{name}: following {holder} ({label})"),
     LeaderResigned: (logging.INFO, "{name}: resigned term {term} ({why})"),
     LeaderDeposed: (logging.WARNING, "{name}: no longer leading term {term} ({why})"),
@@ -299,7 +300,8 @@ def log(event: Event) -> None:
         return
     if isinstance(event, LeaderHeldBack):
         how_long = "until its work goes on" if event.seconds is None else f"for {event.seconds:.1f} s"
-        logger.warning("%s: not campaigning %s (%s)", event.name, how_long, event.why)
+        level = logging.INFO if event.why in ("asked", "limit") else logging.WARNING
+        logger.log(level, "%s: not campaigning %s (%s)", event.name, how_long, event.why)
         return
     level, line = _LINES[type(event)]
     if logger.isEnabledFor(level):

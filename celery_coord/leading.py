@@ -12,6 +12,7 @@ What an election is, and what each failure does to it, is said in `celery_coord.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import threading
 import time
@@ -28,6 +29,9 @@ from celery_coord.policy import SHORTEST_LEASE, Seconds, seconds
 
 #: How soon a loop learns that it leads no more, or that it is to end, in seconds.
 _GLANCE = 0.05
+
+#: What `celery_coord.beat` campaigns for.
+BEATS = "beat"
 
 _making = threading.Lock()
 
@@ -182,8 +186,9 @@ class Election:
     ) -> None:
         """Campaign, and while this process leads call a function again and again. Returns when told to end.
 
-        A round is not interrupted when the leadership ends: call `ensure` in it before what only the leader may do. One
-        that raises is logged, and the next one comes as usual. A hook `elected` that raises gives the term up.
+        A round is not interrupted when the leadership ends, nor by a term limit or an operator: those wait for it. Call
+        `ensure` in it before what only the leader may do. One that raises is logged, and the next one comes as usual. A
+        hook `elected` that raises gives the term up.
 
         Args:
             each_round: gets the term.
@@ -195,6 +200,11 @@ class Election:
         Raises:
             ConfigurationError: an argument or a setting is wrong, or there is no store.
         """
+        if inspect.iscoroutinefunction(each_round):
+            msg = (
+                "a round that is a coroutine needs an event loop: write await election.arun(each_round), or a plain def"
+            )
+            raise ConfigurationError(msg)
         pause = self._begin_loop(every, longest_round)
         acting: int | None = None
         try:
@@ -280,6 +290,7 @@ class Election:
     def _begin_loop(self, every: Seconds, longest_round: Seconds | None) -> float:
         pause = _seconds("every", every)
         self._longest_round = None if longest_round is None else _seconds("longest_round", longest_round)
+        self._candidate().steps_down_itself = True
         self._candidate().campaign()
         return pause
 
@@ -309,6 +320,8 @@ class Election:
         self._round_began = time.monotonic()
         try:
             function(term)
+            if doing == "round":
+                self.acted("a round")
         except Exception as error:  # noqa: BLE001  the loop outlives its rounds
             self._notify(ComponentFailed(self.name, doing, f"{type(error).__name__}: {error}"))
             return False
@@ -390,6 +403,9 @@ def checked_name(name: object) -> str:
     """
     if not isinstance(name, str) or not name or not name.isprintable() or set(name) & set("{}"):
         msg = f"the name of an election is a text without braces, not {name!r}: write Election('poller')"
+        raise ConfigurationError(msg)
+    if name == BEATS:
+        msg = f"the beats of an application campaign for {name!r}, and would follow this: write another name"
         raise ConfigurationError(msg)
     return name
 

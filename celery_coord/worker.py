@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from celery import bootsteps
+from celery.utils.log import get_logger
 
 from celery_coord.app import Coordination, coordination
 from celery_coord.errors import ConfigurationError, StoreError
 from celery_coord.events import StoreFailed
+
+logger = get_logger(__name__)
 
 
 class CheckStep(bootsteps.Step):  # type: ignore[misc]  # Celery has no types
@@ -42,6 +45,12 @@ def _check(coordinated: Coordination) -> None:
         coordinated.notify(StoreFailed("starting", str(error)))
     finally:
         coordinated.store.close()  # children are forked from here, and must find no connection
+
+
+def warn_of_memory(app: Any, what: str) -> None:
+    """A store in memory is this process's alone: there is no other to follow."""
+    if coordination(app).settings.url.startswith("memory://"):
+        logger.warning("memory:// serves one process: %s; set coord_url = 'redis://...' for one of many", what)
 
 
 def refuse(why: str) -> NoReturn:

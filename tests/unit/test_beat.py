@@ -216,6 +216,12 @@ def test_a_closed_scheduler_leaves_nothing_behind(beat: LeaderScheduler) -> None
     assert (cancelled, released) == ([1], [1])
 
 
+def test_a_beat_without_a_store_to_share_says_so(app: Celery, caplog: pytest.LogCaptureFixture) -> None:
+    LeaderScheduler(app=app)
+
+    assert "memory:// serves one process: each beat leads" in caplog.text
+
+
 def test_redbeats_own_lock_is_off(beat: LeaderScheduler) -> None:
     """The election stands for it: the wrapper shows RedBeat no key, and the inner scheduler keeps none."""
     until(lambda: Inner.made, beat)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from celery import Celery
 
-from celery_coord import ConfigurationError, CoordError, component
+from celery_coord import ConfigurationError, CoordError, Election, component
 from celery_coord.components import ComponentsStep
 from celery_coord.lease import Lease, Owner
 from celery_coord.operating import leaders, step_down
@@ -50,7 +51,7 @@ def test_two_components_of_one_name_are_refused(app: Celery) -> None:
         ({"every": 1, "ttl": 0.01}, r"Election\(ttl=...\) is at least 0.1 seconds"),
         ({"every": 1, "longest_round": -1}, r"component\(longest_round=...\) is more than 0"),
         ({"every": 1, "name": "{}"}, "without braces"),
-        ({"every": 1, "name": "beat"}, "the beats of the application campaign for 'beat'"),
+        ({"every": 1, "name": "beat"}, "the beats of an application campaign for 'beat'"),
     ],
 )
 def test_what_cannot_be_is_refused_where_it_is_written(app: Celery, options: dict[str, Any], sentence: str) -> None:
@@ -58,9 +59,32 @@ def test_what_cannot_be_is_refused_where_it_is_written(app: Celery, options: dic
         component(app, **options)(lambda term: None)
 
 
-def test_a_component_without_its_pace_is_told_what_to_write(app: Celery) -> None:
+@pytest.mark.parametrize("wrong", [lambda app: component(lambda term: None), lambda app: component(app)])
+def test_a_component_without_its_pace_is_told_what_to_write(app: Celery, wrong: Callable[[Celery], object]) -> None:
     with pytest.raises(ConfigurationError, match=r"write @component\(app, every=30\)"):
-        component(app, every=lambda term: None)  # type: ignore[arg-type]
+        wrong(app)
+
+
+async def a_coroutine(term: int) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "sentence"),
+    [(a_coroutine, r"write def a_coroutine\(term\), without async"), (lambda: None, "gets the number of the term")],
+)
+def test_what_cannot_be_called_is_refused_where_it_is_written(
+    app: Celery, function: Callable[[int], object], sentence: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=sentence):
+        component(app, every=30)(function)
+
+
+def test_a_component_has_its_election_at_hand(app: Celery) -> None:
+    @component(app, every=30)
+    def discover(term: int) -> None: ...
+
+    assert isinstance(discover.election, Election)  # type: ignore[attr-defined]
+    assert discover.election.name == "discover"  # type: ignore[attr-defined]
 
 
 def test_where_nobody_leads_there_is_nobody_to_step_down(app: Celery) -> None:

@@ -491,8 +491,10 @@ def test_observers_see_who_leads_since_when_and_what_was_done_last(
 def test_the_last_act_of_a_beat_is_the_entry_that_it_claimed_last(one: Candidate, store: FlakyStore) -> None:
     one.round()
     assert one.lease
-    store.record(one.lease, f"{RUN}early", "100.5 1")
-    store.record(one.lease, f"{RUN}late", "200.5 1")
+    store.record(one.lease, f"{RUN}early", f"100.5 {one.term}")
+    store.record(one.lease, f"{RUN}late", f"200.5 {one.term}")
+    store.record(one.lease, f"{RUN}of another term", "300.5 1")
+    store.record(one.lease, f"{RUN}new in the schedule", "400.5 0")
 
     leader = leader_of(store, "beat")
 

@@ -565,3 +565,32 @@ def test_an_asyncio_loop_goes_on_after_what_is_no_coroutine(app: Celery, failure
     asyncio.run(main())
 
     assert failures[0]["error"].startswith("ZeroDivisionError")
+
+
+def test_a_coroutine_for_a_plain_loop_is_refused(app: Celery) -> None:
+    async def work(term: int) -> None: ...
+
+    with pytest.raises(ConfigurationError, match=r"write await election.arun\(each_round\)"):
+        Election("poller", app=app).run(work)
+
+
+def test_a_round_that_lasts_is_waited_for_when_its_leader_is_asked_to_step_down(app: Celery) -> None:
+    """It brings its round to an end, and resigns then: no two at work beside each other."""
+    election, go_on, led = Election("poller", app=app, ttl=0.2), threading.Event(), []
+
+    def work(term: int) -> None:
+        go_on.wait(PATIENCE)
+        led.append(election.leads)
+
+    loop = looping(election, work)
+    until(lambda: election.leads)
+    coordination(app).store.ask("leader:poller", str(election.term), 60)
+    until(lambda: election.retiring)
+    threading.Event().wait(0.5)  # longer than the ttl
+
+    go_on.set()
+    until(lambda: led)
+    election.stop()
+    loop.join(PATIENCE)
+
+    assert led[0]
