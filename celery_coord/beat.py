@@ -23,6 +23,7 @@ from celery.utils.log import get_logger
 
 from celery_coord.app import coordination
 from celery_coord.claims import Claims, NotClaimed
+from celery_coord.debts import Debts
 from celery_coord.election import Candidate
 from celery_coord.errors import StoreError
 from celery_coord.keys import LEADER_PREFIX
@@ -79,6 +80,7 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
         self._inner_term: int | None = None
         self._parent: int | None = None
         self._undisturbed = Undisturbed()
+        self._debts = Debts(self._coordination.store)
         self._is_stepping = False
         self._refresh_at = 0.0
         self._ticked_at = self._coordination.clock.monotonic()
@@ -129,6 +131,7 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
             return _POLL
         self._ticked_at = self._coordination.clock.monotonic()
         candidate.campaign()
+        self._debts.settle()
         term = candidate.term
         if term != self._inner_term:
             self._drop_inner()
@@ -162,6 +165,7 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
             self._refresh_at = now + self._coordination.settings.leader_ttl
             try:
                 self._claims.refresh()
+                self._claims.pay()
             except StoreError:
                 return  # the candidate says so
 
@@ -217,9 +221,10 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
             late_after=settings.leader_ttl + _TAKE_OVER,
             notify=self._coordination.notify,
             undisturbed=self._undisturbed,
+            debts=self._debts,
             patience=2 * settings.store_timeout,  # a lost answer is asked for once more
         )
-        self._refresh_at = clock.monotonic() + settings.leader_ttl
+        self._refresh_at = clock.monotonic()  # what is owed
         return inner
 
     def _drop_inner(self) -> None:
@@ -230,7 +235,9 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
         self._close_inner()
 
     def _close_inner(self) -> None:
-        inner, self._inner, self._inner_term, self._claims = self._inner, None, None, None
+        inner, claims, self._inner, self._inner_term, self._claims = self._inner, self._claims, None, None, None
+        if claims is not None:
+            claims.end()
         if inner is not None:
             try:
                 inner.close()

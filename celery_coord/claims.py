@@ -39,6 +39,7 @@ from celery.utils.log import get_logger
 from celery.utils.time import maybe_make_aware
 
 from celery_coord.clock import Clock
+from celery_coord.debts import OWED, Debt, Debts, owed
 from celery_coord.election import RUN
 from celery_coord.errors import StoreError
 from celery_coord.events import EntryFailed, EntrySkipped, Event
@@ -109,6 +110,7 @@ class Claims:
         late_after: by how many seconds an instant is late that counts as missed.
         notify: is told of what was not sent.
         undisturbed: what keeps a claim and its message together.
+        debts: what was claimed and could not be given back yet.
         patience: for how long the store may take to answer, in seconds: a claim that it hears of later is none.
     """
 
@@ -127,6 +129,7 @@ class Claims:
         late_after: float,
         notify: Callable[[Event], None],
         undisturbed: Undisturbed,
+        debts: Debts,
         patience: float,
     ) -> None:
         self._inner = inner
@@ -140,8 +143,10 @@ class Claims:
         self._late_after = late_after
         self._notify = notify
         self._undisturbed = undisturbed
+        self._debts = debts
         self._patience = patience
         self._records = _of_entries(records)
+        self._owed = _owed(records)
         self._plans: dict[str, _Plan] = {}
         self._claimed: dict[str, tuple[str, _Plan]] = {}
         self._unsure: dict[str, set[str]] = {}
@@ -429,18 +434,14 @@ class Claims:
     def _take_back(self, entry: Any) -> None:
         """What was claimed and not sent is nobody's again, and so whoever leads then sends it: that may be another."""
         name = entry.name
-        known, _ = self._claimed.pop(name)
+        known, plan = self._claimed.pop(name)
         claimed, last = self._records[RUN + name], _timestamp(entry.last_run_at)
         if not known and last is not None:  # another may have adopted the claim, and has to find what was before it
             known = f"{last:.6f} {_NO_RUN}"
         assert self._claimed_under  # noqa: S101  it was claimed
-        try:
-            answer = self._store.record(self._claimed_under, RUN + name, known, was=claimed, by_holder=False)
-            self._know(name, answer.value)
-        except StoreError:
-            self._know(name, known)
-            self._unsure.setdefault(name, set()).add(claimed)
-            self._say_skipped(name, "store")
+        self._know(name, known)
+        self._unsure.setdefault(name, set()).add(claimed)  # should the store not answer
+        self._debts.add(Debt(name, self._claimed_under, claimed, known, plan.due))
         # What the inner scheduler cannot undo it has noted as run; the word of the store goes before its memory.
         with suppress(Exception):
             _run_never_happened(self._inner, entry)
@@ -453,7 +454,8 @@ class Claims:
         Raises:
             StoreError: the store does not answer.
         """
-        now = _of_entries(self._store.records(self._key))
+        records = self._store.records(self._key)
+        now, self._owed = _of_entries(records), _owed(records)
         for name, value in self._records.items():
             if now.get(name) in self._unsure.get(name.removeprefix(RUN), ()):  # our own, whose answer was lost
                 now[name] = value
@@ -462,6 +464,42 @@ class Claims:
             self._records = now
             self._revised |= revised
             self.look_again()
+
+    def pay(self) -> None:
+        """Send what another has claimed, could not send, and could not give back."""
+        schedule = self._inner.schedule if self._owed else {}
+        for fact, value in list(self._owed.items()):
+            del self._owed[fact]
+            due, name = owed(fact)
+            lease = self._lease()
+            if name in schedule and lease is not None:
+                self._pay(lease, fact, value, self._marked(schedule[name], due))
+
+    def _pay(self, lease: Lease, fact: str, value: str, entry: Any) -> None:
+        paid = f"{value} {self._term}"
+        self._undisturbed.begin()
+        try:
+            if not self._store.record(lease, fact, paid, was=value, within=self._patience).by_us:
+                return
+            try:
+                self._apply_async(entry, producer=self._inner.producer, advance=False)
+            except Exception as error:  # noqa: BLE001  it is owed again, and seen at the next look
+                self._store.record(lease, fact, value, was=paid, by_holder=False)
+                self._notify(EntryFailed(entry.name, self._term, f"{type(error).__name__}: {error}", _TRY_AGAIN))
+            else:
+                self._store.erase(lease, [fact])
+        except StoreError:
+            self._say_skipped(entry.name, "store")
+        finally:
+            self._undisturbed.end()
+
+    def end(self) -> None:
+        """The term is over: what was asked for, and never answered, is given back if it was granted."""
+        for name, values in self._unsure.items():
+            known = self._records.get(RUN + name, "")
+            for value in values - {known}:
+                if self._claimed_under is not None:
+                    self._debts.add(Debt(name, self._claimed_under, value, known, None))
 
     def _sweep(self, names: set[str]) -> None:
         """Once in a while, forget entries that were taken out of the schedule long ago."""
@@ -483,6 +521,11 @@ class Claims:
 
 def _of_entries(records: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in records.items() if name.startswith(RUN)}
+
+
+def _owed(records: Mapping[str, str]) -> dict[str, str]:
+    """What is owed and not being paid."""
+    return {name: value for name, value in records.items() if name.startswith(OWED) and " " not in value}
 
 
 def _behind(inner: Any, runs: Mapping[str, float]) -> set[str]:

@@ -14,6 +14,7 @@ from celery.schedules import BaseSchedule, crontab, schedstate, solar
 from doubles import FlakyStore, Seen
 
 from celery_coord.claims import Claims, NotClaimed
+from celery_coord.debts import Debts
 from celery_coord.election import RUN
 from celery_coord.errors import StoreError
 from celery_coord.events import EntryFailed, EntrySkipped
@@ -71,6 +72,7 @@ class Beats:
 
     def __init__(self, store: FlakyStore, clock: FakeClock, seen: Seen) -> None:
         self.store, self.clock, self.seen = store, clock, seen
+        self.debts = Debts(store)
         self.catch_up = "one"
         self.schedule: dict[str, Any] = {"report": {"task": "report", "schedule": crontab()}}
 
@@ -99,6 +101,7 @@ class Beats:
             late_after=11,
             notify=self.seen,
             undisturbed=inner.undisturbed,
+            debts=self.debts,
             patience=4,
         )
         return inner
@@ -810,6 +813,7 @@ def test_a_claim_that_the_store_did_not_hear_taken_back_is_sent_all_the_same(bea
     one.send_task = fail
     beats.go(one, 31)
     store.away, one.send_task = False, send
+    beats.debts.settle()
     beats.go(one, 5)
 
     assert one.dues == minutes(0)
@@ -900,3 +904,92 @@ def test_what_is_to_run_once_and_has_is_written_down_as_that(beats: Beats) -> No
     assert "t" not in [message["task"] for message in two.sent]
     assert row.total_run_count == 1
     assert "launch" in two._dirty
+
+
+def test_an_instant_that_can_be_given_back_no_more_is_owed_and_sent_by_who_leads(
+    beats: Beats, store: FlakyStore
+) -> None:
+    """15. Late, not never: a leader was paused between claim and message, and the next one has moved the entry on."""
+    leads, two = [True], []
+    one = beats.new(leads=lambda: leads[0])
+    beats.go(one)
+    record = store.record
+
+    def then_pause(*args: Any, **kwargs: Any) -> Any:
+        answer = record(*args, **kwargs)
+        store.record = record  # type: ignore[method-assign]
+        leads[0] = False
+        two.append(beats.after_a_crash())
+        beats.go(two[0], 61)
+        return answer
+
+    store.record = then_pause  # type: ignore[method-assign]
+    beats.go(one, 31)
+    assert (one.sent, two[0].dues) == ([], minutes(1))
+
+    for _ in range(3):
+        two[0].claims.refresh()
+        two[0].claims.pay()
+
+    assert two[0].dues == minutes(1, 0)
+    assert set(store.records(KEY)) == {"run:report"}
+
+
+def test_an_instant_that_is_owed_is_sent_once_though_two_believe_that_they_lead(
+    beats: Beats, store: FlakyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = beats.new()
+    beats.go(one, 35)
+    two = beats.after_a_crash()
+    beats.go(two)
+    monkeypatch.setattr(store, "_is_holder", lambda lease: True)
+    store.record(one.claims._claimed_under, f"owed:{NOON - 60:.6f}:report", f"{NOON - 60:.6f}")
+
+    for beat in (one, two):
+        beat.claims.refresh()
+    for beat in (one, two, one):
+        beat.claims.pay()
+
+    assert (one.dues + two.dues).count(NOON - 60) == 1
+
+
+def test_what_is_owed_and_cannot_be_sent_stays_owed(beats: Beats, store: FlakyStore, seen: Seen) -> None:
+    one = beats.new()
+    beats.go(one)
+    fact = f"owed:{NOON - 60:.6f}:report"
+    store.record(one.claims._claimed_under, fact, f"{NOON - 60:.6f}")
+    one.broken = True
+    one.claims.refresh()
+    one.claims.pay()
+    assert len(seen.of(EntryFailed)) == 1
+
+    one.broken = False
+    one.claims.refresh()
+    one.claims.pay()
+
+    assert one.dues == [NOON - 60]
+    assert fact not in store.records(KEY)
+
+
+def test_a_claim_that_was_granted_unheard_is_given_back_when_its_term_is_over(beats: Beats, store: FlakyStore) -> None:
+    """15. Late, not never: the store stalled, and its leader was deposed meanwhile."""
+    one = beats.new()
+    beats.go(one)
+    record = store.record
+
+    def lose_the_answer(*args: Any, **kwargs: Any) -> Any:
+        record(*args, **kwargs)
+        store.away = True
+        raise StoreError("no answer")
+
+    store.record = lose_the_answer  # type: ignore[method-assign]
+    beats.go(one, 31)
+    store.record = record  # type: ignore[method-assign]
+    one.claims.end()
+    store.away = False
+    beats.debts.settle()
+
+    two = beats.after_a_crash()
+    beats.go(two)
+
+    assert two.dues == minutes(0)
