@@ -580,7 +580,7 @@ def test_a_round_that_lasts_is_waited_for_when_its_leader_is_asked_to_step_down(
 
     def work(term: int) -> None:
         go_on.wait(PATIENCE)
-        led.append(election.leads)
+        led.append(election.term == term)
 
     loop = looping(election, work)
     until(lambda: election.leads)
