@@ -29,6 +29,23 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Payment:
+    """A leader took it on itself to send an instant that an older term had claimed, could not send, and owed.
+
+    Attributes:
+        at: when, by the server.
+        entry: the entry's name.
+        due: the instant.
+        term: the term of who sends it.
+    """
+
+    at: float
+    entry: str
+    due: float
+    term: int
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """The broker took a message.
 
@@ -80,7 +97,7 @@ class History:
     Attributes:
         grids: seconds between two instants, by the name of an entry whose instants are a grid of the wall clock.
         intervals: seconds from a run to the next, by the name of an entry that counts from its last run.
-        log: claims and messages, in the order of the server.
+        log: claims, payments and messages, in the order of the server.
         elected: who told that it leads, in the order of time.
         struck: what the driver did, in the order of time.
         ended: until when a beat was there to send what was due.
@@ -88,7 +105,7 @@ class History:
 
     grids: Mapping[str, float]
     intervals: Mapping[str, float]
-    log: Sequence[Claim | Message]
+    log: Sequence[Claim | Payment | Message]
     elected: Sequence[Elected]
     struck: Sequence[Struck]
     ended: float

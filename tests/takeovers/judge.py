@@ -4,7 +4,8 @@ What must hold:
 
 * each instant of a grid, from the first that was sent until a beat was last there, is sent once: not twice, not never;
 * an entry that counts from its last run is due exactly that long after the last run that is written down;
-* who sends an instant has claimed it before, in the same term; no term claims anything after a later one has;
+* who sends an instant has claimed it before, in the same term, or has taken it over from one who owed it; no term
+  claims anything after a later one has;
 * terms only grow, and in each one process sends: the one that was elected.
 
 One excuse is heard for an instant that is missing: a beat had claimed it, and was killed before the broker had it.
@@ -18,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
 
-from tests.takeovers.history import CRASH, Claim, Elected, History, Message
+from tests.takeovers.history import CRASH, Claim, Elected, History, Message, Payment
 
 #: How near a kill must be to the claim that it cut off from its message, in seconds.
 EXCUSE = 0.05
@@ -82,6 +83,11 @@ class _Court:
         for message in history.messages:
             self._messages[message.entry].append(message)
         self._rights, self._undone = _rights(history)
+        self._paid = {
+            (event.entry, event.term, round(event.due, 3)): place
+            for place, event in enumerate(history.log)
+            if isinstance(event, Payment)
+        }
         self._last_places = {event.term: place for place, event in enumerate(history.log)}
 
     def verdict(self) -> Verdict:
@@ -123,7 +129,7 @@ class _Court:
             if _same(before, due):
                 self._found.twice.append(f"{entry} of {due:.6f} was sent twice: {self._sends(entry, due)}")
         for former, message in pairwise(self._of(entry)):
-            if message.due < former.due - _ROUNDING and message.term >= former.term:
+            if message.due < former.due - _ROUNDING and message.term >= former.term and not self._is_paid(message):
                 self._found.wrong.append(f"{entry} of {message.due:.6f} was sent after that of {former.due:.6f}")
         for right in self._rights[entry]:
             if not _has(dues, right.due) and right.claim.at < self._history.ended:
@@ -177,8 +183,12 @@ class _Court:
             if message.due < since.get(message.entry, 0.0):
                 continue  # the record of the entry began with it
             claimed = [right for right in rights[message.entry, message.term] if _same(right.due, message.due)]
-            if not any(right.place < place for right in claimed):
+            if not any(right.place < place for right in claimed) and not self._is_paid(message, before=place):
                 yield f"{message.entry} of {message.due:.6f} was sent in term {message.term}, which had not claimed it"
+
+    def _is_paid(self, message: Message, before: float = float("inf")) -> bool:
+        """Whether it was owed by an older term, and its sender had taken it over."""
+        return self._paid.get((message.entry, message.term, round(message.due or 0.0, 3)), before) < before
 
     def _claims_of_old_terms(self) -> Iterator[str]:
         """Rights that a term took after a later one had. What undoes a claim may come at any time: it gives none."""

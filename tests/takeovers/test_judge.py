@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.takeovers.history import CRASH, PAUSE, Claim, Elected, History, Message, Struck
+from tests.takeovers.history import CRASH, PAUSE, Claim, Elected, History, Message, Payment, Struck
 from tests.takeovers.judge import EXCUSE, Verdict, judge
 
 START = 1000.0
@@ -346,3 +346,24 @@ def is_of(event: Claim | Message, entry: str, due: float) -> bool:
 
 def crash(*, term: int, at: float) -> Struck:
     return Struck(CRASH, at, PIDS[term], term)
+
+
+@pytest.mark.parametrize(("entry", "due"), [("grid", 1005.0), ("interval", 1005.0)])
+def test_an_instant_that_was_owed_may_be_sent_late_by_a_later_term_that_took_it_over(entry: str, due: float) -> None:
+    claim, _ = sends(entry, due)
+    late = Message(1007.55, entry, due, 2, PIDS[2])
+    owed = [claim, Payment(1007.54, entry, due, 2), late]
+
+    verdict = judge(history(sorted([*without(entry, due), *owed], key=lambda event: event.at)))
+
+    assert verdict == Verdict()
+
+
+def test_an_instant_of_an_older_term_that_nobody_took_over_is_an_objection_when_it_is_sent() -> None:
+    claim, _ = sends("grid", 1005.0)
+    late = Message(1007.55, "grid", 1005.0, 2, PIDS[2])
+    after = Payment(1007.56, "grid", 1005.0, 2)
+
+    verdict = judge(history(sorted([*without("grid", 1005.0), claim, late, after], key=lambda event: event.at)))
+
+    assert verdict.wrong == ["grid of 1005.000000 was sent in term 2, which had not claimed it"]

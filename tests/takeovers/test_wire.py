@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from celery_coord.testing import LocalServer
-from tests.takeovers.history import Claim, Message
+from tests.takeovers.history import Claim, Message, Payment
 from tests.takeovers.wire import Wire
 
 pytestmark = pytest.mark.server
@@ -20,14 +20,17 @@ def test_claims_and_messages_are_read_in_the_order_of_the_server(server: LocalSe
     with Wire(server.port) as wire:
         client.eval("redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])", 1, RECORDS, 'run:a "b" \\ ü', "1000.250000 7")
         client.lpush("celery", message(due=1000.25, term=7))
+        client.hset(RECORDS, "owed:1000.000000:d:e", "1000.000000")
+        client.hset(RECORDS, "owed:1000.000000:d:e", "1000.000000 8")
         client.hset(RECORDS, mapping={"run:c": "1000.500000 7", "other": "fact"})
         client.hset("another", "run:a", "1 1")
 
         assert wire.wait_for(lambda event: event.entry == "c", after=0, timeout=10)
 
-    assert [type(event) for event in wire.log] == [Claim, Message, Claim]
-    assert [event.entry for event in wire.log] == ['a "b" \\ ü', 'a "b" \\ ü', "c"]
-    first, second, third = wire.log
+    assert [type(event) for event in wire.log] == [Claim, Message, Payment, Claim]
+    assert [event.entry for event in wire.log] == ['a "b" \\ ü', 'a "b" \\ ü', "d:e", "c"]
+    first, second, paid, third = wire.log
+    assert (paid.due, paid.term) == (1000.0, 8)
     assert (first.run, first.term, third.run) == (1000.25, 7, 1000.5)
     assert (second.due, second.term, second.sender) == (1000.25, 7, 4711)
 

@@ -10,10 +10,11 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Self
 
-from tests.takeovers.history import Claim, Message
+from tests.takeovers.history import Claim, Message, Payment
 
 _RECORDS = "coord-records:{coord:leader:beat}"
 _RUN = "run:"
+_OWED = "owed:"
 _QUEUE = "celery"
 
 _LINE = re.compile(r"\+(?P<at>\d+\.\d+) \[[^]]*\] (?P<words>.*)")
@@ -29,12 +30,12 @@ class Wire:
 
     def __init__(self, port: int) -> None:
         self._port = port
-        self._log: list[Claim | Message] = []
+        self._log: list[Claim | Payment | Message] = []
         self._more = threading.Condition()
         self._failed: Exception | None = None
 
     @property
-    def log(self) -> list[Claim | Message]:
+    def log(self) -> list[Claim | Payment | Message]:
         """Claims and messages so far, in the order of the server."""
         with self._more:
             return list(self._log)
@@ -93,14 +94,14 @@ class Wire:
                 self._more.notify_all()
 
 
-def read(line: str) -> list[Claim | Message]:
+def read(line: str) -> list[Claim | Payment | Message]:
     """The claims and the message in one line of MONITOR; most have none."""
     if not (found := _LINE.match(line)):
         return []
     at = float(found["at"])
     verb, *words = (_unquoted(word) for word in _WORD.findall(found["words"]))
     if verb.upper() in {"HSET", "HMSET"} and words[0] == _RECORDS:
-        return list(_claims(at, words[1:]))
+        return [*_claims(at, words[1:]), *_payments(at, words[1:])]
     if verb.upper() in {"LPUSH", "RPUSH"} and words[0] == _QUEUE:
         return [_message(at, word) for word in words[1:]]
     return []
@@ -115,6 +116,16 @@ def _unquoted(word: str) -> str:
 def _claims(at: float, words: Sequence[str]) -> list[Claim]:
     pairs = zip(words[::2], words[1::2], strict=True)
     return [Claim(at, name.removeprefix(_RUN), *_run_and_term(value)) for name, value in pairs if name.startswith(_RUN)]
+
+
+def _payments(at: float, words: Sequence[str]) -> list[Payment]:
+    """What is owed has its instant for a value; what is being paid has the term behind that."""
+    paid = [
+        (name.removeprefix(_OWED).partition(":"), value.split())
+        for name, value in zip(words[::2], words[1::2], strict=True)
+        if name.startswith(_OWED) and " " in value
+    ]
+    return [Payment(at, entry, float(due), int(term)) for (_, _, entry), (due, term) in paid]
 
 
 def _run_and_term(value: str) -> tuple[float, int]:
