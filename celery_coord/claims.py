@@ -22,7 +22,7 @@ move with each take-over; those of all others are fixed.
 
 Not promised: an instant whose beat is killed between its claim and the broker's answer, within a millisecond or so. It
 is claimed, so nobody sends it again: at most once goes before at least once there. Nor is anything where the store
-forgets.
+forgets. What a beat that lives has claimed and could not send is given back, or owed: see `celery_coord.debts`.
 """
 
 from __future__ import annotations
