@@ -57,7 +57,7 @@ demo: $(VENV)/.demo
 	$(BIN)/python -m example_project.demo
 
 takeovers: $(VENV)/.test
-	$(BIN)/python -m tests.takeovers --count 200
+	$(BIN)/python -m tests.takeovers --count 200 --seed 7 --save docs/takeovers_output.txt
 
 sabotage: $(VENV)/.test $(VENV)/.demo
 	$(BIN)/python -m tests.sabotage

@@ -87,3 +87,13 @@ def test_every_page_is_in_the_navigation() -> None:
     navigation = _text(ROOT / "mkdocs.yml")
 
     assert [page.name for page in DOCS.glob("*.md") if f": {page.name}\n" not in navigation] == []
+
+
+def test_the_page_on_beats_shows_the_last_long_run_of_take_overs() -> None:
+    """It is written where it is run, by `make takeovers`; the instants that it excuses are counted, and not listed."""
+    printed = (DOCS / "takeovers_output.txt").read_text(encoding="utf-8").splitlines()
+
+    shown = "\n".join(line for line in printed if "was cut off" not in line).strip()
+    assert shown in _text(DOCS / "leader-beat.md")
+    assert "take-overs         200" in shown
+    assert "instants twice     0\ninstants missing   0\n" in shown

@@ -212,7 +212,12 @@ def test_the_commands_of_the_page_run(folder: Path, server: LocalServer, redis_u
     with subprocess.Popen(begun, cwd=folder, stdout=subprocess.PIPE) as poller:
         assert poller.stdout is not None
         assert poller.stdout.readline() == b"west poller\n"
-        statuses = [subprocess.run(each, cwd=folder, timeout=60, check=False).returncode for each in asked]
+        with subprocess.Popen(begun, cwd=folder, stderr=subprocess.PIPE) as another:
+            assert another.stderr is not None
+            while b"following" not in another.stderr.readline():
+                assert another.poll() is None
+            statuses = [subprocess.run(each, cwd=folder, timeout=60, check=False).returncode for each in asked]
+            another.terminate()
         poller.terminate()
 
     assert statuses == [0] * 3

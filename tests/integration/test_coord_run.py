@@ -50,6 +50,14 @@ def lease_exists(site: Site) -> bool:
     return bool(site.client.exists(f"lock:{{coord:leader:{NAME}}}"))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def hung_up_as_usual() -> Iterator[None]:
+    """Under nohup a SIGHUP is ignored, and so it is by what is started here."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def in_a_terminal(site: Site, arguments: list[str]) -> subprocess.Popen[bytes]:
     """A program that is a terminal with ``celery coord ARGUMENTS`` in it: what it reads is typed there."""
     script = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
