@@ -15,6 +15,7 @@ import django
 from django.conf import settings
 from django.core.management import call_command
 from django.db import connection
+from django.test.utils import override_settings
 
 
 class Database:
@@ -105,5 +106,9 @@ def _use(file: Path) -> None:
 
 @cache
 def _set_up() -> None:
-    settings.configure(**{name: value for name, value in vars(beat_django_settings).items() if name.isupper()})
-    django.setup()
+    values = {name: value for name, value in vars(beat_django_settings).items() if name.isupper()}
+    if settings.configured:  # by a page that other tests run; its default is SQLite, too
+        override_settings(**{name: value for name, value in values.items() if name != "DATABASES"}).enable()
+    else:
+        settings.configure(**values)
+        django.setup()
