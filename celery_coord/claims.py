@@ -351,6 +351,8 @@ class Claims:
         if answer.lost:
             return "lost"
         self._know(name, answer.value)
+        if not answer.by_us:
+            self._revised.add(name)  # also where it is less than what we knew: another has taken its claim back
         return "" if answer.by_us else "claimed"
 
     def _know(self, name: str, value: str) -> None:

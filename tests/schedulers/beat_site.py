@@ -185,3 +185,7 @@ def assert_each_instant_once(messages: Iterable[Sent], *, every: float) -> None:
     assert None not in dues
     steps = [later - earlier for earlier, later in itertools.pairwise(dues)]  # type: ignore[operator]
     assert all(step > every - 0.001 for step in steps), sorted(steps)[:3]
+
+
+#: What makes a site: the fixtures `make_site` and `make_module_site`.
+MakeSite = Callable[..., BeatSite]

@@ -9,11 +9,9 @@ from typing import Any
 
 import pytest
 from beat_database import Database, make_template
-from beat_site import DATABASE_SCHEDULERS, BeatSite
+from beat_site import DATABASE_SCHEDULERS, BeatSite, MakeSite
 
 from celery_coord.testing import LocalServer
-
-MakeSite = Callable[..., BeatSite]
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from beat_site import DATABASE_SCHEDULER, BeatSite, Sent, at
-from conftest import MakeSite
+from beat_site import DATABASE_SCHEDULER, BeatSite, MakeSite, Sent, at
 from local_processes import wait_until
 
 pytestmark = pytest.mark.server

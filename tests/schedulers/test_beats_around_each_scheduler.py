@@ -9,8 +9,7 @@ from typing import Any
 
 import psutil
 import pytest
-from beat_site import LEASE, SCHEDULERS, BeatSite, assert_each_instant_once
-from conftest import MakeSite
+from beat_site import LEASE, SCHEDULERS, BeatSite, MakeSite, assert_each_instant_once
 from local_processes import wait_until
 
 pytestmark = pytest.mark.server

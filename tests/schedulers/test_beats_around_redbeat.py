@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from beat_site import SCHEDULERS
-from conftest import MakeSite
+from beat_site import SCHEDULERS, MakeSite
 
 pytestmark = pytest.mark.server
 

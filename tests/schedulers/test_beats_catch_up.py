@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from beat_site import SCHEDULERS, BeatSite
-from conftest import MakeSite
+from beat_site import SCHEDULERS, BeatSite, MakeSite
 from local_processes import wait_until
 
 pytestmark = pytest.mark.server

@@ -6,8 +6,7 @@ import signal
 import time
 
 import pytest
-from beat_site import DATABASE_SCHEDULERS, SCHEDULERS, BeatSite, at
-from conftest import MakeSite
+from beat_site import DATABASE_SCHEDULERS, SCHEDULERS, BeatSite, MakeSite, at
 from local_processes import CeleryProcess, wait_until
 from users_schedulers import TROUBLE
 

@@ -997,3 +997,23 @@ def test_a_claim_that_was_granted_unheard_is_given_back_when_its_term_is_over(be
     beats.go(two)
 
     assert two.dues == minutes(0)
+
+
+def test_what_another_took_back_is_learnt_from_a_refused_claim_as_well(beats: Beats, store: FlakyStore) -> None:
+    """15. Late, not never: it was taken back after the new leader had adopted it, and before that looked again."""
+    beats.catch_up = "all"
+    one = beats.new()
+    beats.go(one)
+    two: list[Inner] = []
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        beats.clock.advance(2)  # later than the instant: it is not made up
+        two.append(beats.after_a_crash())
+        beats.go(two[0])
+        raise ConnectionError("no broker, after a while")
+
+    one.send_task = fail
+    beats.go(one, 31)
+    beats.go(two[0], 61)
+
+    assert two[0].dues == minutes(0, 1)

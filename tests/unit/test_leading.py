@@ -166,7 +166,7 @@ class Diary:
 
 
 def looping(election: Election, each_round: Callable[[int], object], **options: Any) -> threading.Thread:
-    thread = threading.Thread(target=election.run, args=(each_round,), kwargs={"every": 0.01, **options})
+    thread = threading.Thread(target=election.run, args=(each_round,), kwargs={"every": 0.01, **options}, daemon=True)
     thread.start()
     return thread
 
