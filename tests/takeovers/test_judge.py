@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.takeovers.history import CRASH, PAUSE, Claim, Elected, History, Message, Payment, Struck
+from tests.takeovers.history import CRASH, PAUSE, SHORT_STALL, Claim, Elected, History, Message, Payment, Struck
 from tests.takeovers.judge import EXCUSE, Verdict, judge
 
 START = 1000.0
@@ -367,3 +367,20 @@ def test_an_instant_of_an_older_term_that_nobody_took_over_is_an_objection_when_
     verdict = judge(history(sorted([*without("grid", 1005.0), claim, late, after], key=lambda event: event.at)))
 
     assert verdict.wrong == ["grid of 1005.000000 was sent in term 2, which had not claimed it"]
+
+
+@pytest.mark.parametrize(("after_the_stall", "excused"), [(EXCUSE * 0.9, 1), (EXCUSE * 2, 0)])
+def test_an_instant_whose_claimer_was_killed_as_the_stalled_store_went_on_is_excused(
+    after_the_stall: float, excused: int
+) -> None:
+    """The claim is answered when the store goes on; until then nothing can be sent."""
+    log = without("grid", 1005.0, Message)
+    claim = next(event for event in log if is_of(event, "grid", 1005.0))
+    log.remove(claim)
+    last = max(place for place, event in enumerate(log) if event.term == 1)
+    stall = Struck(SHORT_STALL, claim.at + 0.5, PIDS[1], 1)
+    killed = crash(term=1, at=stall.at + after_the_stall)
+
+    verdict = judge(history([*log[: last + 1], claim, *log[last + 1 :]], struck=[stall, killed]))
+
+    assert len(verdict.excused) == excused
