@@ -146,7 +146,7 @@ class Claims:
         self._debts = debts
         self._patience = patience
         self._records = _of_entries(records)
-        self._owed = _owed(records)
+        self._owed, self._paid = _owed(records), _paid(records)
         self._plans: dict[str, _Plan] = {}
         self._claimed: dict[str, tuple[str, _Plan]] = {}
         self._unsure: dict[str, set[str]] = {}
@@ -457,7 +457,7 @@ class Claims:
             StoreError: the store does not answer.
         """
         records = self._store.records(self._key)
-        now, self._owed = _of_entries(records), _owed(records)
+        now, self._owed, self._paid = _of_entries(records), _owed(records), _paid(records)
         for name, value in self._records.items():
             if now.get(name) in self._unsure.get(name.removeprefix(RUN), ()):  # our own, whose answer was lost
                 now[name] = value
@@ -488,8 +488,7 @@ class Claims:
             except Exception as error:  # noqa: BLE001  it is owed again, and seen at the next look
                 self._store.record(lease, fact, value, was=paid, by_holder=False)
                 self._notify(EntryFailed(entry.name, self._term, f"{type(error).__name__}: {error}", _TRY_AGAIN))
-            else:
-                self._store.erase(lease, [fact])
+            # What is paid stays until it is swept: who owed it may not have heard that this is known, and say it again.
         except StoreError:
             self._say_skipped(entry.name, "store")
         finally:
@@ -514,9 +513,11 @@ class Claims:
         old = {name: at for name, at in unknown.items() if name not in names and at < now - _KEEP_UNKNOWN}
         try:
             gone = [RUN + name for name in old.keys() - _behind(self._inner, old)]
+            gone += [fact for fact in self._paid if owed(fact)[0] < now - _KEEP_UNKNOWN]
             if gone and self._store.erase(lease, gone):
                 for record in gone:
-                    del self._records[record]
+                    self._records.pop(record, None)
+                    self._paid.discard(record)
         except Exception:  # neither store nor database must answer now: the next sweep finds them
             logger.debug("beat: the sweep was put off", exc_info=True)
 
@@ -528,6 +529,11 @@ def _of_entries(records: Mapping[str, str]) -> dict[str, str]:
 def _owed(records: Mapping[str, str]) -> dict[str, str]:
     """What is owed and not being paid."""
     return {name: value for name, value in records.items() if name.startswith(OWED) and " " not in value}
+
+
+def _paid(records: Mapping[str, str]) -> set[str]:
+    """What was owed, and was or is being paid."""
+    return {name for name, value in records.items() if name.startswith(OWED) and " " in value}
 
 
 def _behind(inner: Any, runs: Mapping[str, float]) -> set[str]:
