@@ -183,7 +183,7 @@ class Claims:
         entries = list(self._inner.schedule.values())
         for entry in entries:
             self._adopt(entry)
-            self._wait_no_longer_than_its_interval(entry)
+            self._let_no_last_run_lie_ahead(entry)
             if RUN + entry.name not in self._records and not _is_kept_elsewhere(entry):
                 self._write(entry.name, _timestamp(entry.last_run_at) or self._clock.time(), was="", term=_NO_RUN)
         self._sweep({entry.name for entry in entries})
@@ -220,8 +220,8 @@ class Claims:
             if isinstance(dirty := getattr(self._inner, "_dirty", None), set):
                 dirty.add(entry.name)  # DatabaseScheduler's own name for what it is to write
 
-    def _wait_no_longer_than_its_interval(self, entry: Any) -> None:
-        """Where the clock was set back, or another beat's is ahead, the last run of an interval lies in the future."""
+    def _let_no_last_run_lie_ahead(self, entry: Any) -> None:
+        """A clock that was set back, or another beat that is ahead, must not make an entry wait for that time again."""
         now, last = self._clock.time(), _timestamp(entry.last_run_at)
         counts_from_its_last_run = isinstance(entry.schedule, interval) and not entry.schedule.relative
         if last is not None and last > now + (_CLOCKS_DIFFER if counts_from_its_last_run else _CLOCK_WAS_WRONG):
