@@ -7,6 +7,7 @@ import sys
 
 import redis
 
+from benchmarks import replicas
 from benchmarks.report import report
 from benchmarks.variants import VARIANTS, Variant
 from benchmarks.worker import TURN, Times, Worker
@@ -23,6 +24,7 @@ def main() -> None:
         worker.round(_turns(QUICK_TURNS))  # connections, scripts and caches are there before the first round
         times = [_round(worker, number, rounds, turns) for number in range(rounds)]
         print(report(times, tasks=turns * TURN, server=_server_version(server.url)))
+    print(f"\n{replicas.report(turns)}")
 
 
 def _arguments() -> argparse.Namespace:

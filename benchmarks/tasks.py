@@ -15,7 +15,7 @@ from celery import Celery
 
 from benchmarks.worker import DONE, GO, URL_VARIABLE
 from celery_coord import Exclusive, ExclusiveTask
-from celery_coord.stores.redis.client import client_from
+from celery_coord.stores.redis.address import Address
 
 TTL = 30
 COOLDOWN = 60
@@ -23,7 +23,7 @@ COOLDOWN = 60
 url = os.environ[URL_VARIABLE]
 app = Celery("benchmarks", broker=url)
 app.conf.update(task_ignore_result=True, worker_prefetch_multiplier=100, coord_url=url)
-client = client_from(url, timeout=2.0)
+client = Address.of(url, {}, timeout=2.0).client()
 
 
 #: Which body began when, in the order in which they did.

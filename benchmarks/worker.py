@@ -15,7 +15,7 @@ from typing import Self
 from celery import Celery
 
 from benchmarks.variants import Variant
-from celery_coord.stores.redis.client import client_from
+from celery_coord.stores.redis.address import Address
 
 #: The environment variable that tells the worker where the server is.
 URL_VARIABLE = "BENCHMARKS_URL"
@@ -41,7 +41,7 @@ class Worker:
     def __init__(self, url: str) -> None:
         self._url = url
         self._app = Celery(broker=url)
-        self._client = client_from(url, timeout=2.0)
+        self._client = Address.of(url, {}, timeout=2.0).client()
         self._numbers = count()
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -11,7 +11,6 @@ For example:
 from celery_coord import signals
 from celery_coord.components import component
 from celery_coord.drop import Dropped, TaskDropped
-from celery_coord.election import Leader
 from celery_coord.errors import (
     ConfigurationError,
     CoordError,
@@ -22,6 +21,7 @@ from celery_coord.errors import (
     UnstableKey,
 )
 from celery_coord.gate import current_lease
+from celery_coord.leader import Leader
 from celery_coord.leading import Election
 from celery_coord.lease import Cooling, Held, Look
 from celery_coord.parent import ParentLease, parent_lease

@@ -51,11 +51,16 @@ class Coordination:
         where = f"{socket.gethostname()}:{self.pid}"
         self.label = f"{where} {self.settings.label}" if self.settings.label else where
         self.clock = clock or SystemClock()
+        self._log = events.Log(self.clock)
         self.store: Store = open_store(
             self.settings.url,
             namespace=self.settings.namespace,
             timeout=self.settings.store_timeout,
             clock=self.clock,
+            transport_options=self.settings.transport_options,
+            min_replicas=self.settings.min_replicas,
+            max_connections=self.settings.max_connections,
+            on_recovered=lambda seconds, failures: self.notify(events.StoreRecovered(seconds, failures)),
         )
         self.keeper = Keeper(self.store, self.clock, self.notify)
         self.gate = Gate(self.store, self.keeper, self.clock, self.notify)
@@ -64,7 +69,7 @@ class Coordination:
 
     def notify(self, event: events.Event) -> None:
         """Something happened: a log line and a signal."""
-        events.log(event)
+        self._log(event)
         signals.send(self._app, event)
 
     def candidate(

@@ -27,6 +27,7 @@ from celery_coord.debts import Debts
 from celery_coord.election import Candidate
 from celery_coord.errors import StoreError
 from celery_coord.keys import LEADER_PREFIX
+from celery_coord.last_runs import LastRuns
 from celery_coord.lease import Lease
 from celery_coord.undisturbed import Undisturbed
 from celery_coord.worker import check, refuse, warn_of_memory
@@ -198,7 +199,7 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
     def _open_inner(self, candidate: Candidate, term: int) -> Any:
         self._undisturbed.install()
         settings, clock, key = self._coordination.settings, self._coordination.clock, f"{LEADER_PREFIX}{ELECTION}"
-        records, opened_at = self._coordination.store.records(key), clock.time()
+        found, opened_at = self._coordination.store.records(key), clock.time()
 
         def lease() -> Lease | None:
             held = candidate.lease
@@ -208,21 +209,28 @@ class LeaderScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
         if getattr(inner, "lock_key", None):
             inner.lock_key = None  # RedBeat's own election: ours stands for it
         self._inner, self._inner_term = inner, term
-        self._claims = Claims(
-            inner,
+        runs = LastRuns(
+            found,
             lease=lease,
             term=term,
             key=key,
             store=self._coordination.store,
             clock=clock,
-            records=records,
+            debts=self._debts,
+            patience=settings.store_timeout,  # for so long an answer is waited for
+        )
+        self._claims = Claims(
+            inner,
+            lease=lease,
+            term=term,
+            key=key,
+            runs=runs,
             opened_at=opened_at,
+            clock=clock,
             catch_up=settings.beat_catch_up,
             late_after=settings.leader_ttl + _TAKE_OVER,
             notify=self._coordination.notify,
             undisturbed=self._undisturbed,
-            debts=self._debts,
-            patience=2 * settings.store_timeout,  # a lost answer is asked for once more
         )
         self._refresh_at = clock.monotonic()  # what is owed
         return inner

@@ -15,8 +15,8 @@ from celery.bin.base import LOG_LEVEL, CeleryCommand, CeleryOption, handle_prelo
 from celery_coord import operating
 from celery_coord.app import coordination
 from celery_coord.command import GRACE, SHORTEST_TTL, CommandOfLeader
-from celery_coord.election import Leader
 from celery_coord.errors import CoordError
+from celery_coord.leader import Leader
 from celery_coord.leading import Election
 from celery_coord.worker import check, refuse
 
@@ -81,7 +81,7 @@ def run(  # noqa: PLR0917  click gives them by name
 def leaders(ctx: click.Context, names: Sequence[str], *, as_json: bool) -> None:
     """Print who leads: all, or those of NAMES. Ends with status 1 where one of NAMES has no leader."""
     with _in_a_sentence():
-        _check(ctx.obj.app)
+        _refuse_memory(ctx.obj.app)  # who only looks needs no right to write
         everybody = operating.leaders(ctx.obj.app)
     found = sorted((leader for leader in everybody if not names or leader.name in names), key=lambda each: each.name)
     click.echo(json.dumps([dataclasses.asdict(leader) for leader in found], indent=2) if as_json else _table(found))
@@ -104,7 +104,7 @@ def step_down(ctx: click.Context, name: str, timeout: float | None) -> None:
         _check(ctx.obj.app)
         successor = operating.step_down(ctx.obj.app, name, timeout)
     if successor is None:
-        refuse(f"{name}: it has stepped down, and nobody else campaigns: it leads again in a ttl or so")
+        refuse(f"{name}: it stepped down, and nobody took over: if nobody else campaigns, it leads again in a ttl")
     click.echo(f"{name}: {_who(successor)} leads now, term {successor.term}")
 
 
@@ -119,6 +119,10 @@ def _in_a_sentence() -> Iterator[None]:
 
 def _check(app: Any) -> None:
     check(app)
+    _refuse_memory(app)
+
+
+def _refuse_memory(app: Any) -> None:
     if coordination(app).settings.url.startswith("memory://"):
         refuse("memory:// serves one process, and its leaders are nobody else's: set coord_url = 'redis://...'")
 

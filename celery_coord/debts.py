@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from celery_coord.election import RUN
 from celery_coord.errors import StoreError
+from celery_coord.leader import RUN
 from celery_coord.lease import Lease
 from celery_coord.stores import Store
 

@@ -38,10 +38,10 @@ the term at what is acted on (fencing) tells the two apart.
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
 from celery_coord.clock import Clock
@@ -57,14 +57,13 @@ from celery_coord.events import (
     StoreFailed,
 )
 from celery_coord.keys import LEADER_PREFIX
+from celery_coord.leader import ACT
 from celery_coord.lease import RENEW_AFTER, Held, Lease, Owner
 from celery_coord.renewal import RETRY_AFTER, Holding
 from celery_coord.stores import Store
 
 #: Why a leader resigns, as its event says it.
 ENDED, STUCK, UNABLE, LIMIT, ASKED = "ended", "stuck", "unable", "limit", "asked"
-#: The name under which the last act of a leader is written down; and what stands before that of a schedule's entry.
-ACT, RUN = "act", "run:"
 
 #: A follower asks again this long after the lease that it met should have ended, in seconds.
 _AFTER_EXPIRY = 0.02
@@ -82,58 +81,6 @@ _LET_OTHERS = {LIMIT: 0.1, UNABLE: 0.1, ASKED: 1.0}
 _MEANT = {ENDED, LIMIT, ASKED}
 #: A candidate whose terms end soon holds back for this part of the ttl, then twice that, and so on, up to the second.
 _HOLD_BACK, _LONGEST_HOLD_BACK = 1 / 3, 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class Leader:
-    """Who leads, as the store knows it.
-
-    Attributes:
-        name: what is led.
-        holder: the owner of the lease.
-        label: who that is, in words.
-        term: the number of the term.
-        since: when it began, in seconds since the epoch, by the server's clock.
-        left: the seconds until the lease ends if it is not renewed; None where it has no end.
-        last_act: what was done last in this term, as far as it was written down; may be empty.
-        last_act_at: when, in seconds since the epoch, by the clock of who did it; None where nothing is known.
-    """
-
-    name: str
-    holder: str
-    label: str
-    term: int
-    since: float
-    left: float | None
-    last_act: str = ""
-    last_act_at: float | None = None
-
-
-def leader_of(store: Store, name: str) -> Leader | None:
-    """Who leads now; None where nobody does, or where what holds the name is no leader of ours.
-
-    Raises:
-        StoreError: the store does not answer.
-    """
-    key = f"{LEADER_PREFIX}{name}"
-    held = store.look(key).held
-    if held is None or held.token is None:
-        return None
-    acts = [_act(fact, value, held.token) for fact, value in store.records(key).items()]
-    at, act = max((act for act in acts if act), default=(None, ""))
-    # A token is the server's time in microseconds, unless the last one was larger.
-    return Leader(name, held.holder, held.label, held.token, held.token / 1_000_000, held.left, act, at)
-
-
-def _act(fact: str, value: str, term: int) -> tuple[float, str] | None:
-    """When what was done in this term; None where it was another, or somebody else has written there."""
-    at, of_term, what = [*value.split(" ", 2), "", ""][:3]
-    if of_term != str(term) or not (fact == ACT or fact.startswith(RUN)):
-        return None
-    try:
-        return float(at), what or fact.removeprefix(RUN)
-    except ValueError:
-        return None
 
 
 class Candidate:
@@ -352,10 +299,9 @@ class Candidate:
 
     def _renew(self, term: Holding) -> float:
         asked_at = self._clock.monotonic()
-        try:
-            [still_ours] = self._store.renew([term.lease])
-        except StoreError as error:
-            return self._away("renewing the leadership of", error)
+        [still_ours] = self._store.renew([term.lease])
+        if isinstance(still_ours, StoreError):
+            return self._away("renewing the leadership of", still_ours)
         self._answers = True
         if not still_ours:
             self._depose(term, "gone")
@@ -397,9 +343,11 @@ class Candidate:
         if self._answers:
             self._answers, self._away_since, self._told_at = False, now, -_TELL_EVERY
         if now >= self._told_at + _TELL_EVERY:
-            self._told_at = now
-            self._notify(StoreFailed(f"{doing} {self.name}, for {now - self._away_since:.0f} s", str(error)))
-        return self.ttl * RETRY_AFTER
+            self._told_at, lasted = now, now - self._away_since
+            how_long = f", for {lasted:.0f} s" if lasted else ""
+            self._notify(StoreFailed(f"{doing} {self.name}{how_long}", str(error)))
+        # Not at the same instant as the others that met the same trouble.
+        return self.ttl * RETRY_AFTER * random.uniform(0.5, 1.0)  # noqa: S311  not a secret
 
     def _depose(self, term: Holding, why: str) -> None:
         self._forget_term()

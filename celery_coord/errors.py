@@ -10,6 +10,7 @@ not answer is a third thing; mixing two of them is how locks get released by tho
     ├── LeaseLost             the lease was ours and no longer is
     ├── NotLeader             the code acts as a leader where this process does not lead
     └── StoreError            the store did not answer, or not in time
+        └── NewerLayout       a later version of this library uses the key
 
 `celery_coord.drop.TaskDropped` stands apart: it is what Celery hands to those who wait for a dropped run, and
 so it is a `celery.exceptions.TaskRevokedError`.
@@ -70,3 +71,25 @@ class NotLeader(CoordError):
 
 class StoreError(CoordError):
     """The store did not answer, or not in time: nothing is known of the lease."""
+
+
+class NewerLayout(StoreError):
+    """The key is in use by a later version of this library, whose layout of the store this one does not know.
+
+    Args:
+        key: the name of what is guarded.
+        layout: the number of the layout that is in use.
+        known: the latest one that this version knows.
+    """
+
+    def __init__(self, key: str, layout: int, known: int) -> None:
+        super().__init__(key, layout, known)
+        self.key = key
+        self.layout = layout
+        self.known = known
+
+    def __str__(self) -> str:
+        return (
+            f"a later version of celery_coord is in use (layout {self.layout}, known here: {self.known}): "
+            f"upgrade this process (the key is {self.key})"
+        )

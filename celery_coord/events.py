@@ -9,7 +9,17 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+from celery_coord.clock import Clock
+
 logger = logging.getLogger("celery_coord")
+
+#: Why a run is sent again: the store did not answer; a later version of this library uses the key.
+STORE, LAYOUT = "store", "layout"
+
+#: The same trouble is said again after so many seconds. It is the same where the act is, and so many characters of the
+#: error; of so many different ones.
+_SAY_AGAIN_AFTER, _TELLING, _MOST_TROUBLES = 10.0, 80, 100
+_RECOVERED = "recovered"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +117,8 @@ class TaskDeferred:
     Attributes:
         why: ``"redelivered"`` (its own earlier delivery may still live), ``"untold"`` (that one ended well, and its
             result is not there yet), ``"unrenewed"`` (the holder has missed a renewal, and may be dead), ``"begun"``
-            (another run holds the key, and this one has begun before) or ``"store"`` (the store did not answer).
+            (another run holds the key, and this one has begun before), ``"store"`` (the store did not answer) or
+            ``"layout"`` (a later version of this library uses the key).
         countdown: for when it was sent, in seconds from now.
     """
 
@@ -142,6 +153,14 @@ class StoreFailed:
 
     doing: str
     error: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRecovered:
+    """The store answers again, after so many seconds in which so many acts of this process failed."""
+
+    seconds: float
+    failures: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +276,7 @@ Event = (
     | TaskDuplicate
     | TaskUnguarded
     | StoreFailed
+    | StoreRecovered
     | LeaderElected
     | LeaderObserved
     | LeaderResigned
@@ -283,6 +303,7 @@ _LINES: dict[type[Event], tuple[int, str]] = {
     TaskDuplicate: (logging.INFO, "{task}[{task_id}] is a duplicate: its run on {key} has ended"),
     TaskUnguarded: (logging.ERROR, "{task}[{task_id}] runs without a lease on {key}: the store is away"),
     StoreFailed: (logging.WARNING, "the store failed while {doing}: {error}"),
+    StoreRecovered: (logging.WARNING, "the store answers again after {seconds:.1f} s and {failures} failures"),
     LeaderElected: (logging.INFO, "{name}: elected, term {term}, as {owner} ({label})"),
     LeaderObserved: (logging.INFO, "{name}: following {holder} ({label})"),
     LeaderResigned: (logging.INFO, "{name}: resigned term {term} ({why})"),
@@ -293,19 +314,64 @@ _LINES: dict[type[Event], tuple[int, str]] = {
 }
 
 
-def log(event: Event) -> None:
-    """Write the log line of an event."""
-    if isinstance(event, TaskDropped):
-        _log_drop(event)
-        return
-    if isinstance(event, LeaderHeldBack):
-        how_long = "until its work goes on" if event.seconds is None else f"for {event.seconds:.1f} s"
-        level = logging.INFO if event.why in ("asked", "limit") else logging.WARNING
-        logger.log(level, "%s: not campaigning %s (%s)", event.name, how_long, event.why)
-        return
-    level, line = _LINES[type(event)]
-    if logger.isEnabledFor(level):
-        logger.log(level, "%s", line.format_map(_Fields(event)))
+class Log:
+    """The log lines of events.
+
+    While the store is away every run fails in the same way. Of what is the same trouble there is one line in ten
+    seconds, and it says how many it stands for; `celery_coord.signals` tell of each.
+
+    Args:
+        clock: what the ten seconds are measured by.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._said: dict[str, tuple[float, int]] = {}  # when, on that clock, and how often since then in vain
+
+    def __call__(self, event: Event) -> None:
+        """Write the log line of an event."""
+        if isinstance(event, TaskDropped):
+            _log_drop(event)
+            return
+        if isinstance(event, LeaderHeldBack):
+            _log_held_back(event)
+            return
+        level, line = _LINES[type(event)]
+        if logger.isEnabledFor(level) and (more := self._more(_trouble(event))) is not None:
+            if isinstance(event, StoreRecovered):  # what comes after that is news, and this is not
+                self._said = {_RECOVERED: self._said.get(_RECOVERED, (self._clock.monotonic(), 0))}
+            logger.log(level, "%s%s", line.format_map(_Fields(event)), more)
+
+    def _more(self, trouble: str) -> str | None:
+        """What to add to the line of a trouble; None: it has been said just now."""
+        if not trouble:
+            return ""
+        now = self._clock.monotonic()
+        said_at, unsaid = self._said.get(trouble, (-_SAY_AGAIN_AFTER, 0))
+        if now < said_at + _SAY_AGAIN_AFTER:
+            self._said[trouble] = (said_at, unsaid + 1)
+            return None
+        if len(self._said) >= _MOST_TROUBLES:  # what was said last is kept
+            self._said = dict(sorted(self._said.copy().items(), key=lambda said: said[1])[_MOST_TROUBLES // 2 :])
+        self._said[trouble] = (now, 0)
+        return f" (and {unsaid} more like it in the last {now - said_at:.0f} s)" if unsaid else ""
+
+
+def _trouble(event: Event) -> str:
+    """What is the same for all lines that say the same; empty: this one is always said."""
+    if isinstance(event, StoreFailed):
+        return f"{event.doing.partition(' ')[0]}: {event.error[:_TELLING]}"
+    if isinstance(event, StoreRecovered):
+        return _RECOVERED
+    if isinstance(event, TaskDeferred) and event.why in (STORE, LAYOUT):
+        return f"deferred: {event.why}"
+    return ""
+
+
+def _log_held_back(event: LeaderHeldBack) -> None:
+    how_long = "until its work goes on" if event.seconds is None else f"for {event.seconds:.1f} s"
+    level = logging.INFO if event.why in ("asked", "limit") else logging.WARNING
+    logger.log(level, "%s: not campaigning %s (%s)", event.name, how_long, event.why)
 
 
 def _log_drop(event: TaskDropped) -> None:

@@ -18,13 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Generic, TypeVar, overload
 
 from celery_coord import interrupt
 from celery_coord.clock import Clock
-from celery_coord.errors import NoLease, StoreError
+from celery_coord.errors import NewerLayout, NoLease, StoreError
 from celery_coord.events import (
     CooldownStarted,
     Event,
@@ -36,7 +36,7 @@ from celery_coord.events import (
     LeaseReleased,
     StoreFailed,
 )
-from celery_coord.lease import Done, Lease, Owner, Refusal
+from celery_coord.lease import Done, Held, Lease, Owner, Refusal
 from celery_coord.policy import Cooldown
 from celery_coord.renewal import Holding, Keeper
 from celery_coord.stores import Store
@@ -102,6 +102,10 @@ class Ending:
     told: bool = True
     hold: float = 0.0
 
+    def after(self, seconds: float) -> Ending:
+        """What is left to be kept of it when so many seconds have passed since."""
+        return replace(self, remember=_left(self.remember, seconds), hold=_left(self.hold, seconds))
+
 
 #: What a run makes of the exception that its body raised, or of None.
 Judge = Callable[[BaseException | None], Ending]
@@ -163,6 +167,8 @@ class Gate:
         self._keeper = keeper
         self._clock = clock
         self._notify = notify
+        #: The owners of this process that a lease may be granted to though nobody runs as them; until when, each.
+        self._disowned: dict[str, float] = {}
 
     def admit(self, claim: Claim, body: Callable[[], T], judge: Judge) -> Admitted[T] | Refusal | Done | Unanswered:
         """Run a body, if its key is to be had.
@@ -224,14 +230,13 @@ class Gate:
     def _acquire(self, claim: Claim) -> Holding | Refusal | Done | Unanswered:
         asked_at = self._clock.monotonic()
         try:
-            answer = self._store.acquire(
-                claim.key,
-                claim.owner,
-                claim.ttl,
-                heed_cooldown=claim.heed_cooldown,
-                label=claim.label,
-                remember=claim.remember,
-            )
+            answer = self._ask(claim)
+            if isinstance(answer, Held) and answer.holder in self._disowned:  # it is not to keep anybody away
+                self._give_back(claim.key, answer.holder)
+                asked_at = self._clock.monotonic()
+                answer = self._ask(claim)
+        except NewerLayout as error:
+            return Unanswered(error)
         except StoreError as error:
             self._disown(claim, asked_at)
             return Unanswered(error)
@@ -239,15 +244,40 @@ class Gate:
             return Holding(answer, self._clock, asked_at=asked_at, max_hold=claim.max_hold)
         return answer
 
+    def _ask(self, claim: Claim) -> Lease | Refusal | Done:
+        return self._store.acquire(
+            claim.key,
+            claim.owner,
+            claim.ttl,
+            heed_cooldown=claim.heed_cooldown,
+            label=claim.label,
+            remember=claim.remember,
+        )
+
     def _disown(self, claim: Claim, asked_at: float) -> None:
         """A request that nobody answered may be granted all the same, as soon as the store is back: to nobody, then."""
-        lease, answers = Lease(claim.key, str(claim.owner), 0, claim.ttl), iter((False, True))
+        until = asked_at + 2 * claim.ttl
+        for owner, end in list(self._disowned.items()):
+            if end <= asked_at:
+                self._disowned.pop(owner, None)
+        self._disowned[str(claim.owner)] = until
+        was_answered = False
 
-        def abandon() -> bool:
-            self.abandon(lease.key, claim.owner)
-            return next(answers)  # twice: what waited for the store longer than we did may come after us
+        def give_back() -> bool:
+            nonlocal was_answered
+            if was_answered:  # twice: what waited for the store longer than we did may come after us
+                self.abandon(claim.key, claim.owner)
+                return True
+            self._give_back(claim.key, str(claim.owner))
+            was_answered = True
+            return False
 
-        self._keeper.do_later(abandon, until=asked_at + 2 * claim.ttl)
+        self._keeper.do_later(give_back, until=until, at_once=True, awaited=False)
+
+    def _give_back(self, key: str, owner: str) -> None:
+        """End a lease that nobody runs under, without a look at it: a store that stalls finds both requests."""
+        if self._store.settle(Lease(key, owner, 0, 0.0)):
+            self._notify(LeaseAbandoned(key, owner))
 
     def _settle(self, holding: Holding, claim: Claim, ending: Ending) -> None:
         holding.ended = True
@@ -257,22 +287,28 @@ class Gate:
         # After a retry or a replacement nobody lost anything: the next generation has taken over.
         is_gone = was_ours is False and ending.kind in (Kind.WELL, Kind.FAILED)
         if (lost or is_gone) and not holding.known_lost:
-            self._notify(LeaseLost(lease.key, lease.owner, "gone" if is_gone else "unrenewed"))
+            self._notify(LeaseLost(lease.key, lease.owner, "gone" if is_gone else holding.why_lost))
         if (lost or is_gone) and ending.kind is Kind.WELL:
             self._notify(LeaseOutlived(lease.key, lease.owner, lease.token))
 
     def _end(self, lease: Lease, ending: Ending, cooldown: float) -> bool | None:
         """End a lease; None where the store does not answer: then as soon as it does, or by itself, within its ttl."""
+        ended_at = self._clock.monotonic()
         try:
             return self._end_now(lease, ending, cooldown)
         except StoreError as error:
             self._notify(StoreFailed(f"settling {lease.key}", str(error)))
 
             def end_it() -> bool:
-                self._end_now(lease, ending, cooldown)
+                since = self._clock.monotonic() - ended_at
+                self._end_now(lease, ending.after(since), _left(cooldown, since))
                 return True
 
-            self._keeper.do_later(end_it, until=self._clock.monotonic() + max(lease.ttl, ending.remember))
+            self._keeper.do_later(
+                end_it,
+                until=self._clock.monotonic() + max(lease.ttl, ending.remember),
+                awaited=ending.kind is not Kind.NEITHER,
+            )
             return None
 
     def _end_now(self, lease: Lease, ending: Ending, cooldown: float) -> bool:
@@ -310,10 +346,14 @@ class Gate:
         if not (cooldown or ending.remember):
             return
 
+        ended_at = self._clock.monotonic()
+
         def cool() -> bool:
-            self._store.cool(claim.key, claim.owner, cooldown, remember=ending.remember, told=ending.told)
-            if cooldown:
-                self._notify(CooldownStarted(claim.key, str(claim.owner), cooldown))
+            since = self._clock.monotonic() - ended_at
+            quiet, left = _left(cooldown, since), ending.after(since)
+            self._store.cool(claim.key, claim.owner, quiet, remember=left.remember, told=left.told)
+            if quiet:
+                self._notify(CooldownStarted(claim.key, str(claim.owner), quiet))
             return True
 
         try:
@@ -328,6 +368,10 @@ def _run(body: Callable[[], T], interruptible: Holding | None) -> T:
         return body()
     with interrupt.Interrupt(interruptible):
         return body()
+
+
+def _left(seconds: float, since: float) -> float:
+    return max(0.0, seconds - since)
 
 
 def _length(cooldown: Cooldown | None, ending: Ending) -> float:

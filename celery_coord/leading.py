@@ -22,9 +22,10 @@ from typing import Any, Self
 from celery import current_app
 
 from celery_coord.app import coordination
-from celery_coord.election import UNABLE, Candidate, Leader, leader_of
+from celery_coord.election import UNABLE, Candidate
 from celery_coord.errors import ConfigurationError, NotLeader
 from celery_coord.events import ComponentFailed
+from celery_coord.leader import Leader, leader_of
 from celery_coord.policy import SHORTEST_LEASE, Seconds, seconds
 
 #: How soon a loop learns that it leads no more, or that it is to end, in seconds.

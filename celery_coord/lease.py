@@ -75,9 +75,14 @@ def run_and_generation(owner: str) -> tuple[str, str]:
     return run, generation
 
 
+_KEPT = "/kept"
+#: A store may count in milliseconds.
+_ROUNDING = 0.01
+
+
 def kept_for_next(owner: str) -> str:
     """Who holds a key that is kept for the next generation of an owner's run: nobody that renews or settles."""
-    return f"{owner.rpartition('/')[0]}/kept"
+    return f"{owner.rpartition('/')[0]}{_KEPT}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +126,14 @@ class Held:
 
     @property
     def overdue(self) -> bool:
-        """Whether the holder has missed a renewal, so that it may be dead: less is left than a live holder lets it."""
-        if self.left is None or self.ttl is None:
+        """Whether the holder has missed a renewal, so that it may be dead.
+
+        Less is left than a live holder lets it; or more than it can have, since the store's clock was set back and it
+        has not renewed after that. A key that is kept for a retry is nobody's to renew.
+        """
+        if self.left is None or self.ttl is None or self.holder.endswith(_KEPT):
             return False
-        return self.left < self.ttl * (1 - RENEW_AFTER - OVERDUE_AFTER)
+        return self.left < self.ttl * (1 - RENEW_AFTER - OVERDUE_AFTER) or self.left > self.ttl + _ROUNDING
 
     @property
     def reason(self) -> Literal["held"]:

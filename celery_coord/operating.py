@@ -6,14 +6,16 @@ import time
 from typing import Any
 
 from celery_coord.app import coordination
-from celery_coord.election import Leader, leader_of
 from celery_coord.errors import CoordError
 from celery_coord.keys import LEADER_PREFIX
+from celery_coord.leader import Leader, leader_of
 from celery_coord.stores import Store
 
 _GLANCE = 0.05
 #: How much longer than a third of its ttl a leader gets to hear of a request and follow it, in ttls.
 _PATIENCE = 2.0
+#: How long who takes over is waited for, in seconds: long enough for one who was not woken, and asks once a second.
+_SUCCESSION = 2.0
 
 
 def leaders(app: Any) -> list[Leader]:
@@ -40,7 +42,7 @@ def step_down(app: Any, name: str, timeout: float | None = None) -> Leader | Non
         timeout: for how long to wait, in seconds. None: two ttls of the leader.
 
     Returns:
-        Who leads after that; None where nobody does yet.
+        Who leads after that; None where nobody does within two seconds.
 
     Raises:
         CoordError: nobody leads, or the leader did not step down in time.
@@ -67,10 +69,12 @@ def step_down(app: Any, name: str, timeout: float | None = None) -> Leader | Non
 
 
 def _successor(store: Store, name: str, leader: Leader) -> Leader | None:
-    """Who leads after this leader; the leader itself while it still does. A moment is given to who takes over."""
-    for _ in range(10):
+    """Who leads after this leader; the leader itself while it still does."""
+    deadline = time.monotonic() + _SUCCESSION
+    while True:
         now = leader_of(store, name)
         if now is not None:
             return leader if now.term == leader.term else now
+        if time.monotonic() >= deadline:
+            return None
         time.sleep(_GLANCE)
-    return None

@@ -16,9 +16,11 @@ from celery_coord.errors import ConfigurationError
 from celery_coord.keys import KeyMaker
 from celery_coord.policy import (
     ON_DROP,
+    ON_STORE_ERROR,
     Cooldown,
     Exclusive,
     OnDrop,
+    OnStoreError,
     cooldown_from,
     did_you_mean,
     exclusive_from,
@@ -26,7 +28,7 @@ from celery_coord.policy import (
 )
 
 #: The options that this library adds to `@app.task`.
-OPTIONS = ("key", "exclusive", "cooldown", "on_drop", "private_arguments")
+OPTIONS = ("key", "exclusive", "cooldown", "on_drop", "on_store_error", "private_arguments")
 
 _METHODS = ("key_of", "look", "clear_cooldown", "lock")
 #: How like one of ours an unknown option is that must be a typo: "keys" is, "api_key" is not.
@@ -50,6 +52,7 @@ class Policy:
     exclusive: Exclusive | None
     cooldown: Cooldown | None
     on_drop: OnDrop | None
+    on_store_error: OnStoreError | None
 
 
 def option(cls: type[Task], name: str) -> Any:
@@ -75,6 +78,9 @@ def compile_policy(cls: type[Task], name: str, *, needs_cooldown: bool) -> Polic
     on_drop = option(cls, "on_drop")
     if on_drop is not None:
         one_of("on_drop", on_drop, ON_DROP)
+    on_store_error = option(cls, "on_store_error")
+    if on_store_error is not None:
+        one_of("on_store_error", on_store_error, ON_STORE_ERROR)
     if not is_concrete(cls):
         return None
     if cooldown is None and needs_cooldown:
@@ -84,7 +90,7 @@ def compile_policy(cls: type[Task], name: str, *, needs_cooldown: bool) -> Polic
     if exclusive is None and cooldown is None and spec is None:
         return None
     make_key = KeyMaker(name, _signature(cls), spec, private=bool(option(cls, "private_arguments")))
-    return Policy(make_key, exclusive, cooldown, on_drop) if exclusive or cooldown else None
+    return Policy(make_key, exclusive, cooldown, on_drop, on_store_error) if exclusive or cooldown else None
 
 
 def _signature(cls: type[Task]) -> inspect.Signature:

@@ -13,6 +13,8 @@ There the lease runs out, and the holder finds it lost when it next looks.
 
 from __future__ import annotations
 
+import os
+import random
 import threading
 import time
 from collections import deque
@@ -24,7 +26,7 @@ from celery_coord.events import Event, LeaseLost as LeaseLostEvent, StoreFailed
 from celery_coord.lease import RENEW_AFTER, Lease, trusted_until
 from celery_coord.stores import Store
 
-#: After a failed renewal the next try comes when this part of the ttl has passed.
+#: After a failed renewal the next try comes when this part of the ttl has passed, or half of it.
 RETRY_AFTER = 1 / 12
 #: Leases that come due within this part of their ttl go into the batch as well.
 _BATCH_WITHIN = 1 / 6
@@ -88,6 +90,11 @@ class Holding:
         self.renew_at = asked_at + self.lease.ttl * RENEW_AFTER
 
     @property
+    def why_lost(self) -> str:
+        """Why it is lost, where the store did not say that it is gone: ``"max_hold"`` or ``"unrenewed"``."""
+        return "max_hold" if self._clock.monotonic() >= self.renew_until else "unrenewed"
+
+    @property
     def trusted_for(self) -> float:
         """The seconds for which the lease can still be believed in; 0 or less when it is lost."""
         return 0.0 if self.known_lost else self._trusted_until - self._clock.monotonic()
@@ -107,6 +114,22 @@ class _Later:
         self.act = act
         self.at = at
         self.until = until
+
+
+#: The keepers of this process that are not to be left alone by its end.
+_awaited: set[Keeper] = set()
+os.register_at_fork(after_in_child=_awaited.clear)  # what a parent has left to do is the parent's
+
+
+def finish(within: float) -> None:
+    """Wait, as this process ends, until the store has heard of the bodies that have ended here.
+
+    Args:
+        within: for how long at most, in seconds. What is not done by then is not done.
+    """
+    until = time.monotonic() + within
+    for keeper in list(_awaited):
+        keeper.finish(until - time.monotonic())
 
 
 class Keeper:
@@ -129,6 +152,8 @@ class Keeper:
         # own way in is Python, and an exception there would keep the lock taken for ever.
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
+        self._all_done = threading.Condition(self._lock)
+        self._awaited: set[_Later] = set()
         self._keeps = False
         self._next_at = _NEVER
         self._due_since_look = _NEVER
@@ -139,17 +164,31 @@ class Keeper:
             self._holdings[holding.lease.owner] = holding
             self._look_at(holding.renew_at)
 
-    def do_later(self, act: Callable[[], bool], *, until: float) -> None:
+    def do_later(self, act: Callable[[], bool], *, until: float, at_once: bool = False, awaited: bool = True) -> None:
         """Do what the store did not answer, again and again, until it does.
 
         Args:
             act: raises `StoreError` where the store still does not answer; else it says whether all is done.
             until: when there is nothing to do any more, on the holder's clock.
+            at_once: whether it is tried without a pause first.
+            awaited: whether a process that ends waits a while for it; see `finish`.
         """
         with self._lock:
-            later = _Later(act, self._clock.monotonic() + _ASK_AGAIN_AFTER, until)
-            self._later.append(later)
+            now = self._clock.monotonic()
+            later = _Later(act, now if at_once else now + _ASK_AGAIN_AFTER, until)
+            if at_once:
+                self._later.appendleft(later)
+            else:
+                self._later.append(later)
+            if awaited:
+                self._awaited.add(later)
+                _awaited.add(self)
             self._look_at(later.at)
+
+    def finish(self, within: float) -> None:
+        """Wait until what is awaited is done, for so many seconds at most."""
+        with self._lock:
+            self._all_done.wait_for(lambda: not self._awaited, max(0.0, within))
 
     def _look_at(self, at: float) -> None:
         """See to it that there is a round then; under the lock."""
@@ -171,7 +210,7 @@ class Keeper:
             held = list(self._holdings.values())
         for holding in held:
             if holding.lost:
-                self._lose(holding, "max_hold" if now >= holding.renew_until else "unrenewed")
+                self._lose(holding, holding.why_lost)
         kept = [holding for holding in held if not holding.known_lost and holding.renew_at < holding.renew_until]
         if any(holding.renew_at <= now for holding in kept):
             self._renew([holding for holding in kept if holding.renew_at <= now + holding.lease.ttl * _BATCH_WITHIN])
@@ -187,6 +226,7 @@ class Keeper:
                     return
                 later = self._later.popleft()
             if later.until <= now or self._did(later):
+                self._is_done(later)
                 continue
             with self._lock:
                 later.at = now + _ASK_AGAIN_AFTER
@@ -201,24 +241,32 @@ class Keeper:
             self._notify(StoreFailed("doing what was left for later", f"{type(error).__name__}: {error}"))
         return False
 
+    def _is_done(self, later: _Later) -> None:
+        with self._lock:
+            self._awaited.discard(later)
+            if not self._awaited:
+                _awaited.discard(self)
+                self._all_done.notify_all()
+
     def _next_later(self) -> float:
         """When there is something left to do; under the lock."""
         return max(self._later[0].at, self._later_not_before) if self._later else _NEVER
 
     def _renew(self, due: list[Holding]) -> None:
         asked_at = self._clock.monotonic()
-        try:
-            answers = self._store.renew([holding.lease for holding in due])
-        except StoreError as error:
-            self._notify(StoreFailed(f"renewing {len(due)} leases", str(error)))
-            for holding in due:
-                holding.renew_at = self._clock.monotonic() + holding.lease.ttl * RETRY_AFTER
-            return
-        for holding, still_ours in zip(due, answers, strict=True):
-            if still_ours:
+        unanswered: list[StoreError] = []
+        for holding, answer in zip(due, self._store.renew([holding.lease for holding in due]), strict=True):
+            if isinstance(answer, StoreError):
+                # Not at the same instant as the other processes that met the same trouble.
+                soon = holding.lease.ttl * RETRY_AFTER * random.uniform(0.5, 1.0)  # noqa: S311  not a secret
+                holding.renew_at = self._clock.monotonic() + soon
+                unanswered.append(answer)
+            elif answer:
                 holding.renewed(asked_at)
             else:
                 self._lose(holding, "gone")
+        if unanswered:
+            self._notify(StoreFailed(f"renewing {len(unanswered)} of {len(due)} leases", str(unanswered[0])))
 
     def _lose(self, holding: Holding, why: str) -> None:
         with self._lock:

@@ -16,8 +16,8 @@ from celery.utils.time import maybe_make_aware
 from celery_coord import parent
 from celery_coord.app import coordination
 from celery_coord.drop import dropped, ignores_result, revoke
-from celery_coord.errors import StoreError
-from celery_coord.events import StoreFailed, TaskDeferred, TaskDropped, TaskDuplicate, TaskUnguarded
+from celery_coord.errors import NewerLayout, StoreError
+from celery_coord.events import LAYOUT, STORE, StoreFailed, TaskDeferred, TaskDropped, TaskDuplicate, TaskUnguarded
 from celery_coord.gate import Admitted, Claim, Ending, Kind, Unanswered, current_lease
 from celery_coord.lease import RENEW_AFTER, Done, Held, Owner, Refusal, is_of_same_run
 from celery_coord.options import Policy
@@ -34,7 +34,10 @@ EAGER_NESTING = "coord_nesting"
 #: How often a message was sent again because it was not admitted yet.
 DEFERRALS = "coord_deferrals"
 
-_LONGEST_DEFERRAL = 60.0
+#: Set in a message whose run has met no store: since when, in seconds since the epoch, and how often.
+AWAY = "coord_away"
+
+_SHORTEST_DEFERRAL = 1.0
 #: For the store and the broker are often one server: a run that is sent again holds its slot for some five minutes
 #: rather than be lost with a message that was acknowledged early.
 _PATIENT = {"max_retries": 60, "interval_start": 0.2, "interval_step": 0.4, "interval_max": 5.0}
@@ -68,9 +71,14 @@ class Run:
         self._settings = self._coordination.settings
         self._key = policy.make_key(args, kwargs)
         self._owner = owner_of(request)
-        self._headers: dict[str, Any] = request.headers or {}
-        self._deferrals: int = self._headers.pop(DEFERRALS, 0)  # a retry of the run begins to count anew
-        self._met_itself: bool = self._headers.pop(MET_ITSELF, False)
+        headers: dict[str, Any] = request.headers or {}
+        self._deferrals: int = headers.pop(DEFERRALS, 0)  # a retry of the run begins to count anew
+        since, tries = headers.pop(AWAY, None) or (self._coordination.clock.time(), 0)
+        self._away_since: float = since
+        self._tries_without_store: int = tries
+        self._met_itself: bool = headers.pop(MET_ITSELF, False)
+        # Without what a broker adds: RabbitMQ takes a message that brings its own `x-death` along for one in a circle.
+        self._headers = {name: value for name, value in headers.items() if not name.startswith("x-")}
         self._ttl: float = task.coord_ttl
         self._remembered_for = 0.0 if request.is_eager else self._settings.done_ttl
         self._began_at = self._coordination.clock.monotonic()
@@ -234,13 +242,24 @@ class Run:
     def _unanswered(self, error: StoreError, body: Callable[[], Any]) -> Any:
         """The store is away: the setting says what becomes of the run."""
         self._coordination.notify(StoreFailed(f"asking for {self._key}", str(error)))
-        if self._settings.on_store_error == "run":
+        # Whoever uses the key under a later layout is not to be run beside: that store is not away.
+        is_later = isinstance(error, NewerLayout)
+        choice = self._policy.on_store_error or self._settings.on_store_error
+        if choice == "run" and not is_later:
             self._coordination.notify(TaskUnguarded(self._task.name, self._request.id, self._key))
             return body()
-        if self._settings.on_store_error == "fail" or self._request.is_eager:
+        longest = min(self._settings.store_retry_pause, 2.0 ** (1 + min(self._tries_without_store, 10)))
+        countdown = random.uniform(longest / 2, longest)  # noqa: S311  not a secret
+        # An earlier delivery may be at work under the same id, and is not to be called failed.
+        gives_up = choice == "fail" or self._has_tried_for_long(countdown)
+        if self._request.is_eager or (gives_up and not self._was_delivered_before()):
             raise error
-        longest = min(_LONGEST_DEFERRAL, 2 * self._step())
-        raise self._again("store", random.uniform(longest / 2, longest))  # noqa: S311  not a secret
+        raise self._again(LAYOUT if is_later else STORE, countdown)
+
+    def _has_tried_for_long(self, countdown: float) -> bool:
+        """Whether the next try would come too late."""
+        limit = self._settings.store_retry_for
+        return limit is not None and self._coordination.clock.time() + countdown > self._away_since + limit
 
     def _step(self) -> float:
         """How long to wait before the next try: a second, then twice as long each time."""
@@ -249,21 +268,28 @@ class Run:
     def _left(self, held: Held) -> float:
         """The seconds until a lease has ended, and a little for each of those who wait for that."""
         left = held.left if held.left is not None else self._ttl
+        if held.overdue and held.ttl is not None:
+            left = min(left, held.ttl)  # more than that is left where the store's clock was set back
         return left + random.uniform(0.05, 0.5)  # noqa: S311  not a secret
 
     def _again(self, why: str, countdown: float) -> Ignore:
         """Send the message again as it is, for later; writes nothing under its id, and uses no retry up."""
         # One that waits for longer than that is delivered again by the broker, and each copy would send another.
-        countdown = min(countdown, self._settings.visibility_timeout / 2)
+        # And a quorum queue counts in whole seconds.
+        countdown = max(_SHORTEST_DEFERRAL, min(countdown, self._settings.visibility_timeout / 2))
         task, request = self._task, self._request
-        met_itself = self._met_itself or why in ("redelivered", "untold")
+        # What is sent anew does not say any more that it was delivered before.
+        met_itself = self._was_delivered_before() or why in ("redelivered", "untold")
+        said: dict[str, Any] = {DEFERRALS: self._deferrals + 1, MET_ITSELF: met_itself}
+        if why in (STORE, LAYOUT):
+            said[AWAY] = (self._away_since, self._tries_without_store + 1)
         again = task.signature_from_request(
             request,
             countdown=countdown,
             retries=request.retries,
             # Its own earlier delivery began in time: a copy that expired would be revoked, under the same id.
             expires=None if met_itself else request.expires,
-            headers={**self._headers, DEFERRALS: self._deferrals + 1, MET_ITSELF: met_itself},
+            headers={**self._headers, **said},
         )
         again.apply_async(retry=True, retry_policy=_PATIENT)
         self._coordination.notify(TaskDeferred(task.name, request.id, self._key, why, countdown))

@@ -6,7 +6,7 @@ Django's settings work as they do for Celery's own. (`app.add_defaults` would ov
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -25,6 +25,7 @@ from celery_coord.policy import (
     one_of,
     seconds,
 )
+from celery_coord.stores.redis.urls import OPTIONS, TLS, borrowed, refuse_unknown, servers_in
 
 PREFIX = "coord_"
 
@@ -52,6 +53,27 @@ def _seconds(least: float = 0.0) -> Check:
 
 def _maybe_seconds(name: str, value: object) -> float | None:
     return None if value is None else seconds(name, value, example=f"{name} = 3600")
+
+
+def _count(least: int) -> Check:
+    def check(name: str, value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            msg = f"{name} is a number of at least {least}, not {value!r}: write {name} = {max(least, 1)}"
+            raise ConfigurationError(msg)
+        return value
+
+    return check
+
+
+def _options(name: str, value: object) -> Mapping[str, Any] | None:
+    if value is not None and not isinstance(value, Mapping):
+        # The value is not repeated: it may hold a password.
+        kind = type(value).__name__
+        msg = f"{name} is a dictionary, not a value of type {kind}: write {name} = {{'master_name': 'mymaster'}}"
+        raise ConfigurationError(msg)
+    if value is not None:
+        refuse_unknown(value)
+    return value
 
 
 def _word(allowed: tuple[str, ...]) -> Check:
@@ -92,8 +114,34 @@ SETTINGS: tuple[Setting, ...] = (
         None,
         _url,
         "URL",
-        "The store: `redis://`, `rediss://`, `unix://`, `redis+socket://`, or `memory://` for one process. "
+        "The store: `redis://`, `rediss://`, `unix://`, `redis+socket://`, `sentinel://`, `sentinels://`, "
+        "`redis+cluster://`, `rediss+cluster://`, or `memory://` for one process; see [Servers](servers.md). "
         "Without it the result backend's Redis serves, else the broker's.",
+    ),
+    Setting(
+        "transport_options",
+        None,
+        _options,
+        "dictionary",
+        "How to connect, beside what the URL says: `master_name`, `sentinel_kwargs`, `ssl_ca_certs` and others of "
+        "redis-py. Without it those of the result backend or of the broker count, where the URL is theirs or names the "
+        "same servers.",
+    ),
+    Setting(
+        "min_replicas",
+        0,
+        _count(0),
+        "number",
+        "How many replicas have to confirm that a key was taken, renewed or given back, before that counts. It narrows "
+        "what a fail-over can lose, and costs time; see [Fail-over](failover.md).",
+    ),
+    Setting(
+        "max_connections",
+        10,
+        _count(1),
+        "number",
+        "How many connections to a server the runs of one process share. The keeper has one more, and so has each "
+        "thread that waits to lead.",
     ),
     Setting(
         "namespace",
@@ -170,15 +218,32 @@ SETTINGS: tuple[Setting, ...] = (
         "retry",
         _word(ON_STORE_ERROR),
         "`retry`, `run` or `fail`",
-        "What becomes of a run when the store does not answer: `retry` sends it again for later, `run` lets it through "
-        "unguarded, `fail` fails it.",
+        "What becomes of a run when the store does not answer, where the task's `on_store_error` does not say: `retry` "
+        "sends it again for later, `run` lets it through unguarded, `fail` fails it.",
+    ),
+    Setting(
+        "store_retry_pause",
+        60.0,
+        _seconds(2.0),
+        "seconds",
+        "The longest pause before a run that met no store is tried again. The first is a second or two, each next one "
+        "twice as long, and all are jittered by half.",
+    ),
+    Setting(
+        "store_retry_for",
+        None,
+        _maybe_seconds,
+        "seconds",
+        "For how long a run that met no store is tried again before it fails with `StoreError`. Without it there is no "
+        "end.",
     ),
     Setting(
         "store_timeout",
         2.0,
         _seconds(),
         "seconds",
-        "How long the store may take to connect, and to answer. An answer that got lost is asked for once more.",
+        "How long the store may take to connect, and to answer. What failed sooner is asked for once more; where there "
+        "is no answer all of it takes no longer than three times that.",
     ),
     Setting(
         "beat_scheduler",
@@ -206,6 +271,9 @@ class Settings:
     """
 
     url: str = field(repr=False)  # it may hold a password
+    transport_options: Mapping[str, Any] = field(repr=False)  # so may they
+    min_replicas: int
+    max_connections: int
     namespace: str
     lease_ttl: float
     leader_ttl: float
@@ -216,6 +284,8 @@ class Settings:
     on_conflict: str
     on_drop: OnDrop
     on_store_error: OnStoreError
+    store_retry_pause: float
+    store_retry_for: float | None
     store_timeout: float
     beat_scheduler: str
     beat_catch_up: CatchUp
@@ -236,6 +306,8 @@ class Settings:
         _refuse_unknown(conf)
         values = {setting.name: _read(conf, setting) for setting in SETTINGS}
         values["url"] = values["url"] or _borrowed_url(conf)
+        if values["transport_options"] is None:
+            values["transport_options"] = _borrowed_options(conf, values["url"])
         values["visibility_timeout"] = _visibility_timeout(conf)
         values["done_ttl"] = values["done_ttl"] or values["visibility_timeout"] + _SPARE
         return cls(**values)
@@ -243,7 +315,8 @@ class Settings:
 
 def _read(conf: Any, setting: Setting) -> Any:
     name = PREFIX + setting.name
-    for spelling in (name, name.upper()):
+    # With a prefix (`namespace="CELERY"`) a name without it belongs to others: Django's settings have many of them.
+    for spelling in (name,) if getattr(conf, "prefix", None) else (name, name.upper()):
         value = conf.get(spelling)
         if value is not None:
             return setting.check(name, value)
@@ -252,14 +325,38 @@ def _read(conf: Any, setting: Setting) -> Any:
 
 def _borrowed_url(conf: Any) -> str:
     """The Redis of the result backend, else of the broker."""
-    for url in (conf.result_backend, conf.broker_url):
-        if isinstance(url, str) and url.startswith(("redis://", "rediss://", "redis+socket://")) and ";" not in url:
-            return _with_host(url)
+    for named in (conf.result_backend, conf.broker_url):
+        url = _joined(named)
+        if not isinstance(url, str):
+            continue
+        is_single = url.startswith(("redis://", "rediss://", "redis+socket://")) and ";" not in url
+        if is_single or url.startswith("sentinel://"):
+            return borrowed(_with_host(url))
     msg = (
-        "there is no store: coord_url is not set, and neither the result backend nor the broker is a single Redis: "
-        "write coord_url = 'redis://127.0.0.1:6379/0'"
+        "there is no store: coord_url is not set, and neither the result backend nor the broker is a single Redis, or "
+        "one behind Sentinels: write coord_url = 'redis://127.0.0.1:6379/0'"
     )
     raise ConfigurationError(msg)
+
+
+def _joined(named: Any) -> Any:
+    """Celery takes a list of URLs, or one text with semicolons between."""
+    return ";".join(named) if isinstance(named, list | tuple) else named
+
+
+def _borrowed_options(conf: Any, url: str) -> Mapping[str, Any]:
+    """How the result backend, else the broker, connects, where it is the same servers."""
+    ours = servers_in(url)
+    lenders = (
+        (conf.result_backend, conf.get("result_backend_transport_options"), conf.get("redis_backend_use_ssl")),
+        (conf.broker_url, conf.get("broker_transport_options"), conf.get("broker_use_ssl")),
+    )
+    for named, options, tls in lenders:
+        theirs = _joined(named)
+        if isinstance(theirs, str) and ours is not None and servers_in(_with_host(theirs)) == ours:
+            said = {name: value for name, value in (options or {}).items() if name in OPTIONS}
+            return {**said, **(tls if isinstance(tls, Mapping) else {}), **({TLS: True} if tls else {})}
+    return {}
 
 
 def _visibility_timeout(conf: Any) -> float:
@@ -271,7 +368,7 @@ def _visibility_timeout(conf: Any) -> float:
 def _with_host(url: str) -> str:
     """Celery takes a URL without a host for one of this machine."""
     parts = urlsplit(url)
-    if parts.scheme == "redis+socket" or parts.hostname:
+    if parts.scheme not in ("redis", "rediss") or parts.hostname:
         return url
     credentials, at, port = parts.netloc.rpartition("@")
     return urlunsplit(parts._replace(netloc=f"{credentials}{at}localhost{port}"))
@@ -288,8 +385,10 @@ def _refuse_unknown(conf: Any) -> None:
 
 def _names(conf: Any) -> Iterator[str]:
     """The names of all settings of ours, however the application spells them."""
-    namespace = (getattr(conf, "prefix", None) or "").lower()
-    for key in set(conf.keys()):
-        name = str(key).lower().removeprefix(namespace)
+    namespace = getattr(conf, "prefix", None) or ""
+    for key in map(str, set(conf.keys())):
+        if namespace and key.isupper() and not key.startswith(namespace):
+            continue
+        name = key.lower().removeprefix(namespace.lower())
         if name.startswith(PREFIX):
             yield name

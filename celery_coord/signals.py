@@ -37,6 +37,7 @@ task_deferred = _signal(events.TaskDeferred)
 task_duplicate = _signal(events.TaskDuplicate)
 task_unguarded = _signal(events.TaskUnguarded)
 store_failed = _signal(events.StoreFailed)
+store_recovered = _signal(events.StoreRecovered)
 leader_elected = _signal(events.LeaderElected)
 leader_observed = _signal(events.LeaderObserved)
 leader_resigned = _signal(events.LeaderResigned)
@@ -60,6 +61,7 @@ SIGNALS: dict[type[events.Event], Signal] = {
     events.TaskDuplicate: task_duplicate,
     events.TaskUnguarded: task_unguarded,
     events.StoreFailed: store_failed,
+    events.StoreRecovered: store_recovered,
     events.LeaderElected: leader_elected,
     events.LeaderObserved: leader_observed,
     events.LeaderResigned: leader_resigned,

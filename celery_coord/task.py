@@ -27,7 +27,7 @@ from celery_coord.keys import KeySpec
 from celery_coord.lease import Look
 from celery_coord.options import Policy, compile_policy, is_concrete, option, refuse_misspelt, shown_name
 from celery_coord.parent import REPLACED
-from celery_coord.policy import Cooldown, Exclusive, OnDrop, Seconds
+from celery_coord.policy import Cooldown, Exclusive, OnDrop, OnStoreError, Seconds
 from celery_coord.run import EAGER_NESTING, PASS_COOLDOWN, Replaced, Run
 
 #: What a worker makes of a message; named, so that no other process needs to import it.
@@ -76,6 +76,8 @@ class CoordinatedTask(Task):  # type: ignore[misc]  # Celery has no types
         cooldown: seconds, a timedelta or `Cooldown`: a run that ended well keeps the next ones away for so long.
         on_drop: ``"revoke"`` or ``"return"``: what a dropped run is to those who wait for it. None: the setting
             ``coord_on_drop``.
+        on_store_error: ``"retry"``, ``"run"`` or ``"fail"``: what becomes of a run when the store does not answer.
+            None: the setting ``coord_on_store_error``.
         private_arguments: the arguments must not be readable in the key. Tasks that share a template must agree.
 
     Raises:
@@ -88,6 +90,7 @@ class CoordinatedTask(Task):  # type: ignore[misc]  # Celery has no types
     exclusive: bool | Exclusive | None = None
     cooldown: Seconds | Cooldown | None = None
     on_drop: OnDrop | None = None
+    on_store_error: OnStoreError | None = None
     private_arguments: bool = False
 
     Request = _REQUEST
@@ -186,7 +189,8 @@ class CoordinatedTask(Task):  # type: ignore[misc]  # Celery has no types
 
         Returns:
             A `redis_lock.Lock`, not yet acquired, that renews itself. It has no fencing token, heeds no quiet period
-            and leaves none.
+            and leaves none. While the store does not answer, each of its acts raises redis-py's `ConnectionError` or
+            `TimeoutError`, within a few times ``coord_store_timeout``.
 
         Raises:
             ConfigurationError: the store has no such lock (``memory://``). And as `key_of`.

@@ -82,23 +82,26 @@ class LocalServer:
     Args:
         options: more of the server's options, such as ``["--requirepass", "secret"]``.
         port: where to listen; None: a free port.
+        binary: the server to run; None: the one that is found.
 
     Raises:
         ServerMissing: there is no server to start.
     """
 
     _PATIENCE = 10.0
+    _TRIES = 5
 
-    def __init__(self, options: Sequence[str] = (), *, port: int | None = None) -> None:
-        self._binary = server_binary()
+    def __init__(self, options: Sequence[str] = (), *, port: int | None = None, binary: str | None = None) -> None:
+        self._binary = binary or server_binary()
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._may_move = port is None
         self.port = port or free_port()
 
     @property
     def url(self) -> str:
-        """Its address, database 0."""
+        """Its address, database 0, once it was started; it keeps it when it is stopped and started again."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     @property
@@ -112,24 +115,14 @@ class LocalServer:
         Raises:
             RuntimeError: it ended, or did not answer in time.
         """
-        self._folder = tempfile.TemporaryDirectory(prefix="celery-coord-")
-        command = [self._binary, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        self._process = subprocess.Popen(  # noqa: S603  a server that was looked for
-            [*command, "--dir", self._folder.name, *self._options],
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C in the terminal is for us: we end it when we are done
-        )
-        atexit.register(self.stop)
-        deadline = time.monotonic() + self._PATIENCE
-        while not _answers(self.port):
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.stop()
-                raise RuntimeError(f"{self._binary} did not start on port {self.port}")
-            time.sleep(0.01)
-        if self._process.poll() is not None:  # somebody else answered: the port was taken meanwhile
-            self.stop()
-            raise RuntimeError(f"{self._binary} ended, and port {self.port} is another's")
-        return self
+        tries = self._TRIES if self._may_move else 1
+        while tries > 1:
+            try:
+                return self._start()
+            except RuntimeError:  # a port that is free is not ours until we listen there
+                self.port = free_port()
+                tries -= 1
+        return self._start()
 
     def stop(self) -> None:
         """End it; may be called twice."""
@@ -156,6 +149,27 @@ class LocalServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def _start(self) -> Self:
+        self._folder = tempfile.TemporaryDirectory(prefix="celery-coord-")
+        command = [self._binary, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        self._process = subprocess.Popen(  # noqa: S603  a server that was looked for
+            [*command, "--dir", self._folder.name, *self._options],
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C in the terminal is for us: we end it when we are done
+        )
+        atexit.register(self.stop)
+        deadline = time.monotonic() + self._PATIENCE
+        while not _answers(self.port):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise RuntimeError(f"{self._binary} did not start on port {self.port}")
+            time.sleep(0.01)
+        if self._process.poll() is not None:  # somebody else answered: the port was taken meanwhile
+            self.stop()
+            raise RuntimeError(f"{self._binary} ended, and port {self.port} is another's")
+        self._may_move = False
+        return self
 
 
 class ServerMissing(RuntimeError):

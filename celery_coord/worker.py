@@ -1,17 +1,30 @@
-"""A worker makes sure, as it starts, that what its tasks ask for can be had."""
+"""What a worker does as it starts and as it ends.
+
+As it starts it makes sure that what its tasks ask for can be had. A process of it that ends while the store is away
+waits a little for the store to hear of the bodies that have ended there: a child that has had its tasks, or its
+memory, and a worker that is asked to stop.
+"""
 
 from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from celery import bootsteps
+import celery
+from celery import bootsteps, signals
 from celery.utils.log import get_logger
 
 from celery_coord.app import Coordination, coordination
 from celery_coord.errors import ConfigurationError, StoreError
 from celery_coord.events import StoreFailed
+from celery_coord.renewal import finish
 
 logger = get_logger(__name__)
+
+#: A process that ends waits for so many seconds at most: a child keeps its place in the pool for as long.
+FINISH_WITHIN = 5.0
+#: Connections to a Redis that kombu needs beside those by which greenlets acknowledge: to file what it has taken, to
+#: give back what was not acknowledged; and some to spare.
+_KOMBUS_OWN = 5
 
 
 class CheckStep(bootsteps.Step):  # type: ignore[misc]  # Celery has no types
@@ -24,6 +37,12 @@ class CheckStep(bootsteps.Step):  # type: ignore[misc]  # Celery has no types
         coordinated.has_children = _forks(parent.pool_cls)
         if coordinated.settings.url.startswith("memory://") and coordinated.has_children:
             refuse("memory:// serves one process, and this worker has children: set coord_url = 'redis://...'")
+
+    def create(self, parent: Any) -> None:
+        """Warn of what Celery does not; by now the worker knows how much it does at once."""
+        # An older Celery has one greenlet acknowledge for all of them.
+        if getattr(parent.pool_cls, "is_green", False) and celery.VERSION >= (5, 7):
+            _warn_of_few_connections(parent.app, parent.max_concurrency or parent.concurrency)
 
 
 def check(app: Any) -> None:
@@ -40,11 +59,32 @@ def check(app: Any) -> None:
 
 def _check(coordinated: Coordination) -> None:
     try:
-        coordinated.store.check()
+        for doubt in coordinated.store.check():
+            logger.warning("%s", doubt)
     except StoreError as error:
         coordinated.notify(StoreFailed("starting", str(error)))
     finally:
         coordinated.store.close()  # children are forked from here, and must find no connection
+
+
+def _warn_of_few_connections(app: Any, greenlets: int) -> None:
+    """Each greenlet acknowledges by a connection of its own, and what kombu has taken is lost where it has none left.
+
+    Runs that were sent again while the store was away make that likely: many are due at the same time.
+    """
+    with app.connection_for_read() as broker:
+        if broker.get_transport_cls().driver_type != "redis":
+            return
+        most = broker.transport_options.get("max_connections", broker.transport.Channel.max_connections)
+        if isinstance(most, int) and 0 < most < greenlets + _KOMBUS_OWN:
+            logger.warning(
+                "up to %d greenlets acknowledge at the same time, and kombu has %d connections for that: "
+                "where they run out, messages are lost or no more are taken; set broker_transport_options = "
+                "{'max_connections': %d}, or start fewer greenlets",
+                greenlets,
+                most,
+                greenlets + _KOMBUS_OWN,
+            )
 
 
 def warn_of_memory(app: Any, what: str) -> None:
@@ -56,6 +96,12 @@ def warn_of_memory(app: Any, what: str) -> None:
 def refuse(why: str) -> NoReturn:
     """End the process, with a sentence instead of a traceback."""
     raise SystemExit(f"celery_coord: {why}")
+
+
+@signals.worker_process_shutdown.connect  # type: ignore[untyped-decorator]  # Celery has no types
+@signals.worker_shutdown.connect  # type: ignore[untyped-decorator]  # Celery has no types
+def _finish(**_: Any) -> None:
+    finish(FINISH_WITHIN)
 
 
 def _forks(pool_cls: Any) -> bool:

@@ -12,11 +12,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from celery_coord.errors import StoreError
 from celery_coord.lease import Cooling, Done, Lease, Look, Owner, Recorded, Refusal
 
 
 class Store(Protocol):
-    """A place that grants leases. Every method but `close` raises `StoreError` when the store does not answer."""
+    """A place that grants leases.
+
+    Every method but `renew` and `close` raises `StoreError` when the store does not answer.
+    """
 
     def acquire(
         self, key: str, owner: Owner, ttl: float, *, heed_cooldown: bool, label: str = "", remember: float = 0.0
@@ -38,8 +42,13 @@ class Store(Protocol):
         """
         ...
 
-    def renew(self, leases: Sequence[Lease]) -> list[bool]:
-        """Let each lease last its ttl from now, in one round trip; False where it is no longer its owner's."""
+    def renew(self, leases: Sequence[Lease]) -> list[bool | StoreError]:
+        """Let each lease last its ttl from now, in one round trip to each server.
+
+        Returns:
+            For each, whether it is still its owner's; or the error, where the server that has it did not answer. That
+            takes no other lease with it, and so nothing is raised.
+        """
         ...
 
     def settle(
@@ -158,8 +167,11 @@ class Store(Protocol):
         """
         ...
 
-    def check(self) -> None:
+    def check(self) -> list[str]:
         """Make sure that the store can be used.
+
+        Returns:
+            What is not as it should be, and does not keep it from being used; in words.
 
         Raises:
             ConfigurationError: it refuses us, or is too old.

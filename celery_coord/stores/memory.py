@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from celery_coord.clock import Clock
-from celery_coord.errors import ConfigurationError
+from celery_coord.errors import ConfigurationError, StoreError
 from celery_coord.lease import Cooling, Done, Held, Lease, Look, Owner, Recorded, Refusal, kept_for_next
 
 
@@ -94,7 +94,7 @@ class MemoryStore:
         cooled_by = Owner.parse(cooling.holder)
         return None if cooled_by and cooled_by.run == owner.run else cooling
 
-    def renew(self, leases: Sequence[Lease]) -> list[bool]:
+    def renew(self, leases: Sequence[Lease]) -> list[bool | StoreError]:
         """See `celery_coord.stores.Store.renew`."""
         with self._changed:
             return [self._renew(lease) for lease in leases]
@@ -280,8 +280,9 @@ class MemoryStore:
         msg = "memory:// serves one process and has no lock for code outside it: set coord_url = 'redis://...'"
         raise ConfigurationError(msg)
 
-    def check(self) -> None:
+    def check(self) -> list[str]:
         """Memory is always there."""
+        return []
 
     def close(self) -> None:
         """There is nothing to let go of."""

@@ -6,19 +6,31 @@ waiting for an import that nobody ends.
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from celery_coord.clock import Clock
 from celery_coord.errors import ConfigurationError
 from celery_coord.stores import Store
 from celery_coord.stores.memory import MemoryStore
 from celery_coord.stores.redis import RedisStore
+from celery_coord.stores.redis.urls import SCHEMES as REDIS_SCHEMES
 
 #: What may stand before ``://`` in ``coord_url``.
-SCHEMES = ("redis", "rediss", "redis+socket", "unix", "memory")
+SCHEMES = (*REDIS_SCHEMES, "memory")
 
 
-def open_store(url: str, *, namespace: str, timeout: float, clock: Clock) -> Store:
+def open_store(
+    url: str,
+    *,
+    namespace: str,
+    timeout: float,
+    clock: Clock,
+    transport_options: Mapping[str, Any] | None = None,
+    min_replicas: int = 0,
+    max_connections: int = 10,
+    on_recovered: Callable[[float, int], None] = lambda *_: None,
+) -> Store:
     """The store that a URL names; nothing is sent to it yet.
 
     Args:
@@ -26,14 +38,25 @@ def open_store(url: str, *, namespace: str, timeout: float, clock: Clock) -> Sto
         namespace: keeps applications that share a server apart.
         timeout: how long one answer may take, in seconds.
         clock: the time of a store in memory.
+        transport_options: as in the setting of that name.
+        min_replicas: how many replicas have to confirm what is written.
+        max_connections: how many connections to a server the short acts of this process share.
+        on_recovered: is told, when the store answers again, for how long it did not, in seconds, and how often.
 
     Raises:
         ConfigurationError: the URL is malformed or of an unknown scheme. The message does not repeat a password.
     """
-    scheme = _scheme(url)
-    if scheme == "memory":
+    if _scheme(url) == "memory":
         return MemoryStore(clock)
-    return RedisStore.from_url(url, namespace=namespace, timeout=timeout)
+    return RedisStore.from_url(
+        url,
+        timeout=timeout,
+        transport_options=transport_options,
+        namespace=namespace,
+        min_replicas=min_replicas,
+        max_connections=max_connections,
+        on_recovered=on_recovered,
+    )
 
 
 def _scheme(url: str) -> str:
@@ -45,23 +68,4 @@ def _scheme(url: str) -> str:
     if scheme not in SCHEMES:
         msg = f"coord_url has the unknown scheme {scheme!r} (known: {', '.join(SCHEMES)}): {example}"
         raise ConfigurationError(msg)
-    if scheme != "memory" and not _is_sound(scheme, url):
-        # Not even masked: where a URL is malformed, the password may stand anywhere in it.
-        form = "host[:port][/database]" if scheme in ("redis", "rediss") else "/path/to/socket"
-        msg = f"coord_url is malformed, it is not {scheme}://[user:password@]{form} (quote what is special): {example}"
-        raise ConfigurationError(msg)
     return scheme
-
-
-def _is_sound(scheme: str, url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return False
-    if parts.fragment:
-        return False
-    if scheme in ("unix", "redis+socket"):
-        return len(parts.path) > 1
-    database = parts.path.strip("/")
-    return bool(parts.hostname) and port != 0 and (not database or database.isdecimal())

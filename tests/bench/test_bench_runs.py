@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.replicas import CONFIRM
 from benchmarks.variants import OTHERS, VARIANTS
 
 pytestmark = [pytest.mark.server, pytest.mark.usefixtures("server")]
@@ -28,6 +29,12 @@ def test_every_variant_has_its_row(report: str) -> None:
     rows = report.splitlines()
 
     assert [variant.title for variant in VARIANTS if not any(row.startswith(variant.title) for row in rows)] == []
+
+
+def test_what_a_confirmation_by_replicas_costs_has_its_rows(report: str) -> None:
+    rows = [line for line in report.splitlines() if line.startswith("coord_min_replicas")]
+
+    assert [row.split()[2] for row in rows] == [str(confirm) for confirm in CONFIRM]
 
 
 def test_every_other_way_and_the_mark_have_their_verdict(report: str) -> None:

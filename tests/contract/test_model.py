@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from under import UnderTest, in_memory, in_redis
 
 from celery_coord.lease import Done, Held, Lease, Look, Owner, Refusal
+from tests.servers.kinds import SetUp
 
 KEYS = st.sampled_from(["one", "two"])
 OWNERS = st.builds(Owner, st.sampled_from(["a", "b"]), st.integers(0, 2), st.sampled_from(["x", "y"]))
@@ -36,13 +37,13 @@ def told(answer: Lease | Refusal | Done | Look | None) -> Any:
 
 
 class Histories(RuleBasedStateMachine):
-    url = ""
+    set_up: SetUp
+    redis: UnderTest
 
     @initialize()
     def begin(self) -> None:
-        redis = in_redis(self.url)
-        redis.store._client.flushall()  # type: ignore[attr-defined]
-        self.stores: list[UnderTest] = [in_memory(), redis]
+        self.set_up.flush()
+        self.stores: list[UnderTest] = [in_memory(), self.redis]
         self.tokens: list[dict[str, int]] = [{}, {}]
 
     def alike(self, answers: list[Any]) -> None:
@@ -129,13 +130,11 @@ class Histories(RuleBasedStateMachine):
         for under in self.stores:
             under.expire_cooldown(key)
 
-    def teardown(self) -> None:
-        self.stores[1].store.close()
-
 
 @pytest.mark.server
-def test_both_stores_answer_any_history_alike(redis_url: str) -> None:
-    machine = type("Histories", (Histories,), {"url": redis_url})
+def test_both_stores_answer_any_history_alike(set_up: SetUp) -> None:
+    redis = in_redis(set_up)
+    machine = type("Histories", (Histories,), {"set_up": set_up, "redis": redis})
 
     run_state_machine_as_test(
         machine,
@@ -143,3 +142,4 @@ def test_both_stores_answer_any_history_alike(redis_url: str) -> None:
             max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
+    redis.store.close()

@@ -7,6 +7,7 @@ import threading
 import time
 
 import pytest
+from local_processes import wait_until
 from under import UnderTest
 
 from celery_coord.lease import Cooling, Done, Held, Lease, Owner, Recorded
@@ -212,7 +213,8 @@ def test_a_quiet_period_can_be_cleared_and_begun_without_a_lease(store: Store) -
     assert not store.look("k")
 
 
-def test_those_who_wait_are_woken_when_the_lease_is_settled(store: Store) -> None:
+def test_those_who_wait_are_woken_when_the_lease_is_settled(under_test: UnderTest) -> None:
+    store = under_test.store
     lease = acquire(store)
     woken = threading.Event()
 
@@ -224,9 +226,10 @@ def test_those_who_wait_are_woken_when_the_lease_is_settled(store: Store) -> Non
 
     waiter = threading.Thread(target=wait)
     waiter.start()
+    wait_until(under_test.waiting, "one who waits")
     store.settle(lease)
 
-    assert woken.wait(30)
+    assert woken.wait(20)
     waiter.join()
 
 
@@ -518,21 +521,23 @@ def test_keys_that_are_held_can_be_listed(store: Store) -> None:
     assert store.keys("leader:[o") == ["leader:[odd]*"]
 
 
-def test_as_many_as_is_said_are_woken(store: Store) -> None:
+def test_as_many_as_is_said_are_woken(under_test: UnderTest) -> None:
     """One that is woken may be dead: a leader that resigns wakes more."""
+    store = under_test.store
     lease = acquire(store)
     woken = []
 
     def wait() -> None:
         while isinstance(store.look("k").held, Held):
-            store.wait("k", 10)
+            store.wait("k", 30)
         woken.append(1)
 
     threads = [threading.Thread(target=wait) for _ in range(3)]
     for thread in threads:
         thread.start()
+    wait_until(lambda: under_test.waiting() == 3, "three who wait")
     store.settle(lease, wake=3)
     for thread in threads:
-        thread.join(10)
+        thread.join(20)
 
     assert woken == [1, 1, 1]

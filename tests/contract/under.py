@@ -1,15 +1,18 @@
-"""Both stores, with a way to end a lease early: no test waits for an expiry."""
+"""Both stores, with a way to end a lease early, and to see who waits: no test waits for an expiry."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from redis.cluster import RedisCluster
+
 from celery_coord.stores import Store
 from celery_coord.stores.memory import MemoryStore
 from celery_coord.stores.opening import open_store
-from celery_coord.stores.redis import RedisStore
+from celery_coord.stores.redis.names import Names
 from celery_coord.testing import FakeClock
+from tests.servers.kinds import SetUp
 
 
 @dataclass
@@ -18,6 +21,7 @@ class UnderTest:
     expire_lease: Callable[[str], None]
     expire_cooldown: Callable[[str], None]
     age_lease: Callable[[str, float], None]
+    waiting: Callable[[], int]
 
 
 def in_memory() -> UnderTest:
@@ -34,21 +38,31 @@ def in_memory() -> UnderTest:
     def age_lease(key: str, seconds: float) -> None:
         store._guards[key].held_until -= seconds
 
-    return UnderTest(store, expire_lease, expire_cooldown, age_lease)
+    def waiting() -> int:
+        return len(store._changed._waiters)  # type: ignore[attr-defined]
+
+    return UnderTest(store, expire_lease, expire_cooldown, age_lease, waiting)
 
 
-def in_redis(url: str, namespace: str = "coord") -> UnderTest:
-    store = open_store(url, namespace=namespace, timeout=5, clock=FakeClock())
-    assert isinstance(store, RedisStore)
+def in_redis(set_up: SetUp, namespace: str = "coord") -> UnderTest:
+    """The store that the URL of a set-up names; what the store itself may not do is its administrator's."""
+    store = open_store(set_up.url, namespace=namespace, timeout=5, clock=FakeClock())
 
     def expire_lease(key: str) -> None:
-        store._client.delete(f"lock:{store._name(key)}")
+        set_up.admin.delete(Names(namespace, key).lock)
 
     def expire_cooldown(key: str) -> None:
-        store._client.delete(f"coord-cooldown:{store._name(key)}")
+        set_up.admin.delete(Names(namespace, key).cooldown)
 
     def age_lease(key: str, seconds: float) -> None:
-        name = f"lock:{store._name(key)}"
-        store._client.pexpire(name, store._client.pttl(name) - int(seconds * 1000))  # type: ignore[operator]
+        name = Names(namespace, key).lock
+        set_up.admin.pexpire(name, set_up.admin.pttl(name) - int(seconds * 1000))
 
-    return UnderTest(store, expire_lease, expire_cooldown, age_lease)
+    def waiting() -> int:
+        if isinstance(set_up.admin, RedisCluster):
+            told = set_up.admin.info("clients", target_nodes=RedisCluster.PRIMARIES).values()
+        else:
+            told = [set_up.admin.info("clients")]
+        return sum(each["blocked_clients"] for each in told)
+
+    return UnderTest(store, expire_lease, expire_cooldown, age_lease, waiting)

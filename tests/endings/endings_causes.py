@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 import uuid
 from collections.abc import Callable
 from functools import partial
@@ -13,6 +14,9 @@ from endings_table import Cell
 from local_processes import wait_until
 
 Cause = Callable[[EndingsSite, Cell, Run], None]
+
+#: The last that a worker says of a result that it cannot tell: in prefork the parent tries it after the child.
+GIVES_UP = {"prefork": "Pool callback raised exception"}
 
 
 def nothing(site: EndingsSite, cell: Cell, run: Run) -> None:
@@ -31,6 +35,14 @@ def terminate(name: str, site: EndingsSite, cell: Cell, run: Run) -> None:
 
 def kill_its_process(site: EndingsSite, cell: Cell, run: Run) -> None:
     os.kill(run.begun["pid"], signal.SIGKILL)
+
+
+def kill_its_worker(site: EndingsSite, cell: Cell, run: Run) -> None:
+    """A message that is acknowledged early is so about when the body begins; a solo worker does it at the end."""
+    if not cell.ending.task.endswith("late") and cell.pool != "solo":
+        wait_until(lambda: site.is_acknowledged(run), "the message is acknowledged")
+    run.caused_at = time.monotonic()
+    run.worker.process.signal(signal.SIGKILL)
 
 
 def signal_its_worker(number: signal.Signals, site: EndingsSite, cell: Cell, run: Run) -> None:
@@ -55,7 +67,8 @@ def stop_the_results(site: EndingsSite, cell: Cell, run: Run) -> None:
 def start_the_results(site: EndingsSite, cell: Cell, run: Run) -> None:
     """The body has ended, its result could not be told, and the worker has given that up."""
     assert run.worker.results is not None
-    wait_until(lambda: "Error 111" in run.worker.process.output, "the worker finds its results away")
+    says = GIVES_UP.get(cell.pool, "Error 111")
+    wait_until(lambda: says in run.worker.process.output, "the worker finds its results away")
     run.worker.wait_for_silence()
     run.worker.results.start()
 
@@ -76,7 +89,7 @@ CAUSES: dict[str, Cause] = {
     "SIGKILL it": partial(terminate, "SIGKILL"),
     "SIGUSR1 it": partial(terminate, "SIGUSR1"),
     "kill its process": kill_its_process,
-    "kill its worker": partial(signal_its_worker, signal.SIGKILL),
+    "kill its worker": kill_its_worker,
     "SIGQUIT its worker": partial(signal_its_worker, signal.SIGQUIT),
     "SIGTERM its worker, then let it go on": partial(signal_its_worker_then_go, signal.SIGTERM),
     "SIGQUIT its worker, then let it go on": partial(signal_its_worker_then_go, signal.SIGQUIT),

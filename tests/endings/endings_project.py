@@ -25,7 +25,7 @@ from celery_coord import Exclusive
 #: A lease so long that nothing but its release explains a key that is free soon.
 LONG = 30.0
 #: A lease whose end can be waited for.
-SHORT = 3.0
+SHORT = 6.0
 #: How long a retry waits: where it follows at once, Celery may write RETRY over the SUCCESS of the next try.
 PAUSE = 0.3
 

@@ -22,12 +22,15 @@ from celery.result import AsyncResult
 from coord_site import Site, fresh_n
 from endings_table import Cell, Free, Kind, Outcome
 from local_processes import CeleryProcess, wait_until
+from results_seen import miss_no_result
 
 from celery_coord.testing import LocalServer
 
 HERE = Path(__file__).parent
 #: Where the promise is one second; the lease lasts thirty.
-SOON = 10.0
+SOON = 15.0
+#: How long we wait for who says that he has ended a lease: where somebody should, and where nobody should.
+TELLS, TELLS_NOT = 10.0, 1.5
 #: A Redis that delivers again soon what a worker took and did not acknowledge. A worker that is killed while it looks
 #: for such messages leaves its mutex behind.
 RESTORES_SOON = {
@@ -41,7 +44,7 @@ SILENCE = 1.5
 #: What a worker says that has lost its broker.
 LOST = "Connection to broker lost"
 #: What a bounded wait may last that is not about a promise: a worker's shutdown, a deferred message.
-LONG_WAIT = 20.0
+LONG_WAIT = 30.0
 
 _numbers = itertools.count(1)
 
@@ -103,7 +106,7 @@ class EndingsSite(Site):
     """
 
     def __init__(self, folder: Path, rabbit: Callable[[], Any]) -> None:
-        super().__init__(folder)
+        super().__init__(folder, coord_store_timeout=10)  # a store on a busy machine may take its time
         self.rabbit = rabbit
         #: The workers that tests will take, in order: the next one starts while the one before is at work.
         self.plan: list[Kind] = []
@@ -128,6 +131,7 @@ class EndingsSite(Site):
         where = f"{conf['broker_url']} {conf['result_backend']}"
         if where not in self._apps:
             made = self._stack.enter_context(coord_project.make_app(**conf))
+            miss_no_result(made)
             made.backend.on_result_fulfilled = lambda _: None  # results may outlive their server
             self._apps[where] = made
         return self._apps[where]
@@ -202,10 +206,11 @@ class EndingsSite(Site):
         sent = app.tasks[task].apply_async((n, act), queue=worker.queue, task_id=task_id, **more)
         return Run(n, worker, app, sent.id, brief=task.startswith("brief"))
 
-    def succeed(self, worker: Worker, kind: Kind | None = None) -> Worker:
-        """Another ready worker on the same queue."""
+    def succeed(self, worker: Worker, kind: Kind | None = None, *, wait: bool = True) -> Worker:
+        """Another worker on the same queue; a ready one, if it is waited for."""
         successor = self._start(kind or worker.kind, None, worker.queue)
-        successor.process.wait_for(" ready.", timeout=LONG_WAIT)
+        if wait:
+            successor.process.wait_for(" ready.", timeout=LONG_WAIT)
         return successor
 
     def cut_off(self, worker: Worker, *, wait: bool = True) -> None:
@@ -225,6 +230,12 @@ class EndingsSite(Site):
                     self.client.client_kill_filter(_id=connected["id"])
         if wait:
             wait_until(lambda: worker.process.output.count(LOST) > before, "the worker finds its broker away")
+
+    def is_acknowledged(self, run: Run) -> bool:
+        """Whether the message of a run that is at work is no longer its broker's, as its worker has it."""
+        name = run.worker.name
+        active = run.app.control.inspect([name], timeout=2, limit=1).active() or {}
+        return any(one["id"] == run.id and one["acknowledged"] for one in active.get(name, []))
 
     def probe(self, worker: Worker) -> None:
         """A run of another key, behind everything that the worker still has to do."""
@@ -261,12 +272,12 @@ class EndingsSite(Site):
                 if time.monotonic() > deadline:
                     return Free.NEVER
                 time.sleep(0.01)
-        by = self._who_ended(run.n, owner)
+        by = self._who_ended(run.n, owner, within=TELLS_NOT if run.brief else TELLS)
         if by is None:
             return Free.TTL if run.brief else Free.SOON
         return Free.WITH_BODY if by == run.begun["pid"] and not told_first else Free.SOON
 
-    def _who_ended(self, n: str, owner: str) -> int | None:
+    def _who_ended(self, n: str, owner: str, *, within: float) -> int | None:
         """The process that ended a lease, or that had its next generation sent; None: it ended by itself."""
 
         def find() -> list[int]:
@@ -274,7 +285,7 @@ class EndingsSite(Site):
             return [signal["pid"] for signal in ended] or self._handed_over(n, owner)
 
         try:
-            return wait_until(find, "who ended the lease", timeout=1.5)[0]
+            return wait_until(find, "who ended the lease", timeout=within)[0]
         except AssertionError:
             return None
 
@@ -301,7 +312,7 @@ def observed(site: EndingsSite, cell: Cell, run: Run, free: Free) -> Outcome:
     while not has_ended() and time.monotonic() < deadline:
         time.sleep(0.02)
     if cell.ending.stops_worker and not cell.ending.successor:
-        run.worker.process.wait(LONG_WAIT)
+        run.worker.process.wait()
     elif run.worker.is_alive() or cell.ending.successor:
         site.probe(run.worker)
     told = type(run.result.result).__name__ if run.result.state in states.PROPAGATE_STATES else ""

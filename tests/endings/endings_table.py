@@ -15,6 +15,8 @@ POOLS = ("prefork", "threads", "gevent", "eventlet", "solo", "eager")
 BROKERS = ("redis", "rabbitmq")
 #: What stands for the broker of an eager run.
 NO_BROKER = "none"
+#: A time limit in which a body begins also where the machine is busy, in seconds.
+LIMIT = 5
 
 
 class Free(Enum):
@@ -136,7 +138,9 @@ class Cell:
     def kind(self) -> Kind:
         """The worker that it needs."""
         ending = self.ending
-        return Kind(self.pool, self.broker, tuple(sorted(ending.conf.items())), ending.redelivers)
+        # Celery needs seconds to find a child dead, and to say so: sooner than that its message must not run again.
+        redelivers = ending.redelivers and self.outcome.error != "WorkerLostError"
+        return Kind(self.pool, self.broker, tuple(sorted(ending.conf.items())), redelivers)
 
     @property
     def workers(self) -> list[Kind]:
@@ -276,13 +280,13 @@ ENDINGS: tuple[Ending, ...] = (
         "soft time limit",
         {"prefork": _failed("SoftTimeLimitExceeded")},
         cause="nothing",
-        options={"soft_time_limit": 1},
+        options={"soft_time_limit": LIMIT},
     ),
     Ending(
         "hard time limit",
         {"prefork": _failed("TimeLimitExceeded", Free.SOON), "gevent": _failed("TimeLimitExceeded")},
         cause="nothing",
-        options={"time_limit": 1},
+        options={"time_limit": LIMIT},
         **_VIOLENT,
     ),
     Ending(
@@ -290,7 +294,7 @@ ENDINGS: tuple[Ending, ...] = (
         {"prefork": _failed("TimeLimitExceeded", Free.SOON)},
         cause="nothing",
         act="compute",
-        options={"time_limit": 1},
+        options={"time_limit": LIMIT},
         **_VIOLENT,
     ),
     Ending(

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import celery
 import pytest
 from coord_site import fresh_n
 from endings_causes import AFTERWARDS, CAUSES, revoked_id
-from endings_site import EndingsSite, Run, Worker, observed
+from endings_site import LONG_WAIT, EndingsSite, Run, Worker, observed
 from endings_table import GREEN, Cell, Free, Outcome, cells
 
 from celery_coord.testing import LocalServer
+from tests.faults.proxy import reserved
 
 pytestmark = [
     pytest.mark.server,
@@ -40,21 +42,31 @@ def test_an_ending(cell: Cell, endings: EndingsSite) -> None:
     """4. However a task ends, its key is free within a second while the worker's parent lives, else within the ttl."""
     _can_have(cell.pool)
     with ExitStack() as stack:
-        results = stack.enter_context(LocalServer()) if "results" in cell.ending.cause else None
+        results = stack.enter_context(_results()) if "results" in cell.ending.cause else None
         worker = stack.enter_context(endings.worker_for(cell, results=results))
         stack.callback(lambda: print(worker.process.output[-4000:]))
         run = _begun(endings, cell, worker)
         stack.callback(endings.go, run.n)
-        if cell.ending.successor:
-            stack.callback(endings.succeed(worker, cell.successor).end)
 
         run.caused_at = time.monotonic()
         CAUSES[cell.ending.cause](endings, cell, run)
+        if cell.ending.successor:  # not sooner: it could take the run, or let a copy of it be on its way to the dying
+            successor = endings.succeed(worker, cell.successor, wait=False)
+            stack.callback(successor.end)
         free = endings.when_free(run)
+        if cell.ending.successor:
+            successor.process.wait_for(" ready.", timeout=LONG_WAIT)
         AFTERWARDS.get(cell.ending.cause, CAUSES["nothing"])(endings, cell, run)
         seen = observed(endings, cell, run, free)
 
         assert cell.outcome.agrees(seen), f"{seen}, and not: {cell.outcome}"
+
+
+@contextmanager
+def _results() -> Iterator[LocalServer]:
+    """A server of the results, whose port stays its own while it is stopped."""
+    with reserved() as port, LocalServer(port=port.getsockname()[1]) as server:
+        yield server
 
 
 def _begun(endings: EndingsSite, cell: Cell, worker: Worker) -> Run:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from endings_project import SHORT
 from endings_site import LONG_WAIT, EndingsSite, Worker
 from endings_table import GREEN, POOLS, Kind
 from local_processes import wait_until
@@ -32,8 +33,8 @@ def test_the_lease_is_renewed_while_the_body_runs(worker: Worker, endings: Endin
     lock = endings.lock_name(run.n)
 
     for _ in range(2):  # the keeper is there not only for the first time
-        endings.client.pexpire(lock, 2500)
-        wait_until(lambda: endings.client.pttl(lock) > 2500, "it is renewed", timeout=LONG_WAIT)
+        endings.client.pexpire(lock, 60_000)  # longer than a renewal gives, so that it does not end before one
+        wait_until(lambda: 0 < endings.client.pttl(lock) <= SHORT * 1000, "it is renewed", timeout=LONG_WAIT)
     endings.go(run.n)
 
     assert run.result.get(timeout=LONG_WAIT) == "done"

@@ -11,7 +11,7 @@ from celery import states
 from journal_entries import COMPONENT, REFRESH
 
 from celery_coord.testing import FakeClock, use_memory
-from example_project import components, journal as journal_module, settings, tasks
+from example_project import components, journal as journal_module, nodes, settings, tasks
 from example_project.app import app
 from example_project.inventory import InventoryError
 from example_project.journal import Entry, Journal
@@ -30,6 +30,7 @@ def state(client: redis.Redis, fleet: Any, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(tasks, "state", made)
     monkeypatch.setattr(settings, "INVENTORY", inventory)
     monkeypatch.setattr(settings, "SAMPLE_SECONDS", 0.0)
+    monkeypatch.setattr(nodes, "_PATIENCE", 20.0)  # a node on a busy machine is not away
     return made
 
 

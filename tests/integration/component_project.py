@@ -29,11 +29,11 @@ def tell(what: str, term: int) -> None:
 if URL in os.environ:  # started by a test, not imported by one
     hooks = {"elected": partial(tell, "elected"), "deposed": partial(tell, "deposed")}
 
-    @component(app, every=0.1, ttl=1, label="the poller", **hooks)
+    @component(app, every=0.1, ttl=5, label="the poller", **hooks)
     def poll(term: int) -> None:
         tell("round", term)
 
-    @component(app, every=0.1, name="slow", ttl=1, longest_round=0.5)
+    @component(app, every=0.1, name="slow", ttl=5, longest_round=0.5)
     def wait_for_the_test(term: int) -> None:
         recorder().rpush("slow", os.getpid())
         await_that(lambda: not recorder().exists("stuck"))

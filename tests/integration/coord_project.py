@@ -98,17 +98,22 @@ def brief(n: str) -> dict[str, Any]:
     return tell_all(n, wait=True)
 
 
-@one_per_n(exclusive=Exclusive(ttl=1))
+@one_per_n(exclusive=Exclusive(ttl=6))
+def steady(n: str) -> dict[str, Any]:
+    return tell_all(n, wait=True)
+
+
+@one_per_n(exclusive=Exclusive(ttl=6))
 def watchful(n: str) -> dict[str, Any]:
     return tell_loss(n)
 
 
-@one_per_n(exclusive=Exclusive(ttl=0.6, max_hold=0.9))
+@one_per_n(exclusive=Exclusive(ttl=3, max_hold=2.5))
 def bounded(n: str) -> dict[str, Any]:
     return tell_loss(n)
 
 
-@one_per_n(exclusive=Exclusive(ttl=0.6), time_limit=1)
+@one_per_n(exclusive=Exclusive(ttl=3), time_limit=2)
 def limited(n: str) -> dict[str, Any]:
     return tell_loss(n)
 
@@ -167,7 +172,7 @@ def tenacious(self: Task, n: str, *, countdown: float = 0, fail: bool = False) -
     return tell_all(n, wait=True, fail=fail)
 
 
-@one_per_n(exclusive=Exclusive(ttl=3, on_lost="raise"))
+@one_per_n(exclusive=Exclusive(ttl=6, on_lost="raise"))
 def interruptible(n: str) -> None:
     """Blocks in one call; only an interruption ends it."""
     tell(n, "begin")
@@ -178,7 +183,7 @@ def interruptible(n: str) -> None:
         raise
 
 
-@one_per_n(exclusive=Exclusive(ttl=1, on_lost="raise"))
+@one_per_n(exclusive=Exclusive(ttl=6, on_lost="raise"))
 def tolerant(n: str) -> dict[str, Any]:
     """Is interrupted, and goes on to a good end all the same."""
     tell(n, "begin")
@@ -201,13 +206,14 @@ def childish(n: str) -> dict[str, Any]:
     return tell_all(n, wait=True)
 
 
-@one_per_n(time_limit=1)
+@one_per_n(time_limit=4)
 def stubborn(n: str) -> None:
     """Hears no SIGTERM, and says that it lives until it is killed."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     tell(n, "begin")
     while True:
         recorder().set(f"alive:{n}", time.time())
+        time.sleep(0.001)
 
 
 @one_per_n(acks_late=True, ignore_result=True)

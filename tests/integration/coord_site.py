@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,8 +14,10 @@ import coord_project
 import redis
 from celery.result import AsyncResult
 from local_processes import PATIENCE, CeleryProcess, wait_until
+from results_seen import miss_no_result
 
 from celery_coord.testing import LocalServer
+from tests.servers import rights
 
 _numbers = itertools.count(1)
 
@@ -36,16 +39,19 @@ class Site:
         self._folder = folder
         self.workers: list[CeleryProcess] = []
         self._stack = ExitStack()
-        self.server = self._stack.enter_context(LocalServer())
+        self.server = self._stack.enter_context(LocalServer(rights.server_options()))
         self.conf = {
             "broker_url": self.server.url,
             "result_backend": self.server.url,
+            # The store knows a user with the rights that docs/servers.md prints; broker and results take more.
+            "coord_url": rights.url_of_user(self.server.url),
             "broker_connection_retry_on_startup": True,
             "worker_prefetch_multiplier": 1,
             "task_annotations": {"annotated": {"exclusive": True, "cooldown": 60}},
             **conf,
         }
         self.app = self._stack.enter_context(coord_project.make_app(**self.conf))
+        miss_no_result(self.app)
         self.client: redis.Redis = self._stack.enter_context(
             redis.Redis.from_url(self.server.url, decode_responses=True)
         )
@@ -101,10 +107,10 @@ class Site:
         return f"lock:{{coord:n:{n}}}"
 
     def lease_name(self, n: str) -> str:
-        return f"coord-lease:{{coord:n:{n}}}"
+        return f"coord1-lease:{{coord:n:{n}}}"
 
     def cooldown_name(self, n: str) -> str:
-        return f"coord-cooldown:{{coord:n:{n}}}"
+        return f"coord1-cooldown:{{coord:n:{n}}}"
 
     def story(self, n: str) -> list[dict[str, Any]]:
         """What the bodies on this key told, in order."""
@@ -139,6 +145,20 @@ class Site:
     def wait_for_signal(self, name: str, /, *, timeout: float = PATIENCE, **fields: Any) -> dict[str, Any]:
         """Until there is such a signal; the first one."""
         return wait_until(lambda: self.signals(name, **fields), f"signal {name} {fields}", timeout=timeout)[0]
+
+    def wait_until_asked(self, name: str) -> None:
+        """Until one who follows has just asked who leads: it asks again a second later, unless it is woken."""
+        next(self.asks(name))
+
+    def asks(self, name: str) -> Iterator[tuple[float, int]]:
+        """Whenever one who follows asks who leads: when, by the server's clock, and the port from which it asks."""
+        asks, deadline = f"BLPOP lock-signal:{{coord:leader:{name}}} ", time.monotonic() + PATIENCE
+        with self.client.monitor() as monitor:
+            while True:
+                said = monitor.next_command()
+                if said["command"].startswith(asks):
+                    yield said["time"], int(said["client_port"])
+                assert time.monotonic() < deadline, f"nobody follows the leader of {name}"
 
     @contextmanager
     def holding(self, n: str, task: str = "hold", **kwargs: Any) -> Iterator[AsyncResult]:

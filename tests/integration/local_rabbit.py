@@ -10,13 +10,12 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Container
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
 import amqp
-
-from celery_coord.testing import free_port
+from black_holes import reserved_port
 
 #: Debian's scripts in here run as any user; those in /usr/sbin change to the user of the machine's own server first.
 _DEBIAN = "/usr/lib/rabbitmq/bin"
@@ -37,7 +36,7 @@ class LocalRabbit:
         RabbitMissing: there is no server to start.
     """
 
-    _PATIENCE = 60.0
+    _PATIENCE = 120.0
 
     def __init__(self) -> None:
         self._server = _program("rabbitmq-server")
@@ -46,7 +45,10 @@ class LocalRabbit:
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._environment: dict[str, str] = {}
-        self.port = free_port()
+        self._reserved = ExitStack()  # also before it listens, which takes seconds, nobody else finds its ports free
+        self.port, self._port_of_mapper, self._port_of_node = (
+            self._reserved.enter_context(reserved_port()) for _ in range(3)
+        )
 
     @property
     def url(self) -> str:
@@ -138,10 +140,10 @@ class LocalRabbit:
             **kept,
             "PATH": os.pathsep.join([os.environ.get("PATH", os.defpath), _ERLANG]),
             "HOME": str(folder),  # the cookie is kept there
-            "ERL_EPMD_PORT": str(free_port()),
+            "ERL_EPMD_PORT": str(self._port_of_mapper),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODENAME": f"celery-coord-{self.port}@localhost",
-            "RABBITMQ_DIST_PORT": str(free_port()),
+            "RABBITMQ_DIST_PORT": str(self._port_of_node),
             "RABBITMQ_CONF_ENV_FILE": str(folder / "env.conf"),
             "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),

@@ -57,7 +57,7 @@ def test_a_worker_with_a_wrong_setting_does_not_start(
 def test_a_worker_without_a_store_does_not_start(folder: Path, server: LocalServer) -> None:
     """With neither `coord_url` nor a Redis for results or as a broker, the app says so at start."""
     with Site(folder) as site:
-        worker = site.worker(broker_url="memory://", result_backend="cache+memory://")
+        worker = site.worker(broker_url="memory://", result_backend="cache+memory://", coord_url=None)
 
         assert_refused(worker, "there is no store", "write coord_url = 'redis://")
 

@@ -25,7 +25,7 @@ from celery_coord.testing import LocalServer
 pytestmark = pytest.mark.server
 
 #: What "promptly" is at most, in seconds.
-PROMPTLY = 10
+PROMPTLY = 20
 
 every_canvas = pytest.mark.parametrize("name", sorted(CANVASES))
 

@@ -30,18 +30,20 @@ def test_the_worker_uses_the_store_that_the_setting_names(folder: Path, server: 
             assert not site.client.exists(site.lock_name(n))
 
 
-def test_without_a_store_of_its_own_the_result_backend_serves(prefork: Site) -> None:
+def test_without_a_store_of_its_own_the_result_backend_serves(folder: Path, server: LocalServer) -> None:
     """Without `coord_url` the result backend's Redis serves."""
     n = fresh_n()
+    with LocalServer() as broker, Site(folder, coord_url=None, broker_url=broker.url) as site:
+        site.ready_workers()
 
-    with prefork.holding(n):
-        assert prefork.client.exists(prefork.lock_name(n))
+        with site.holding(n):
+            assert site.client.exists(site.lock_name(n))
 
 
 def test_without_a_redis_for_results_the_broker_serves(folder: Path, server: LocalServer) -> None:
     """Without `coord_url` the result backend's Redis serves, else the broker's."""
     n = fresh_n()
-    with Site(folder, result_backend="cache+memory://") as site:
+    with Site(folder, coord_url=None, result_backend="cache+memory://") as site:
         site.ready_workers()
         site.task("hold").delay(n)
         site.wait_for_word(n, "begin")
@@ -53,7 +55,7 @@ def test_without_a_redis_for_results_the_broker_serves(folder: Path, server: Loc
 def test_two_applications_on_one_server_are_kept_apart_by_their_namespace(folder: Path, server: LocalServer) -> None:
     """`coord_namespace` is what the keys in the store begin with."""
     n = fresh_n()
-    with Site(folder, coord_namespace="shop") as site:
+    with Site(folder, coord_namespace="shop", coord_url=None) as site:
         site.ready_workers()
 
         with site.holding(n):

@@ -58,12 +58,12 @@ def test_who_waits_for_it_is_woken_when_the_run_ends(prefork: Site) -> None:
 
 def test_who_waits_for_it_may_wait_longer_than_the_store_may_take_to_answer(folder: Path, server: LocalServer) -> None:
     """A blocking acquire of `task.lock(...)` waits as a `redis_lock.Lock` does, whatever `coord_store_timeout` is."""
-    with Site(folder, coord_store_timeout=0.2) as site:
+    with Site(folder, coord_store_timeout=3) as site:
         n = fresh_n()
         holder = redis_lock.Lock(site.client, f"{{coord:n:{n}}}", expire=30)
         holder.acquire()
 
-        assert site.task("step").lock(n).acquire(blocking=True, timeout=2) is False
+        assert site.task("step").lock(n).acquire(blocking=True, timeout=5) is False
 
         holder.release()
 

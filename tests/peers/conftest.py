@@ -20,6 +20,6 @@ def folder(server: LocalServer, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def peers(server: LocalServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PeersSite]:
     """A site with a prefork worker; keys are fresh, so that tests do not meet."""
-    with PeersSite(tmp_path_factory.mktemp("peers")) as site:
+    with PeersSite(tmp_path_factory.mktemp("peers"), coord_store_timeout=10) as site:  # on a busy machine
         site.ready_workers("prefork")
         yield site

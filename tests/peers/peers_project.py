@@ -33,7 +33,7 @@ def declare(app: Celery) -> Celery:
     def sturdy(n: str) -> dict[str, Any]:
         return tell_all(n, wait=True)
 
-    @app.task(base=ExclusiveTask, key="n:{n}", exclusive=Exclusive(ttl=2), acks_late=True, shared=False)
+    @app.task(base=ExclusiveTask, key="n:{n}", exclusive=Exclusive(ttl=7), acks_late=True, shared=False)
     def frail(n: str) -> dict[str, Any]:
         return tell_all(n, wait=True)
 
@@ -86,7 +86,7 @@ class PeersSite(Site):
         env: Mapping[str, str] | None = None,
         **conf: Any,
     ) -> CeleryProcess:
-        places = [str(_HERE), str(_BESIDE), *filter(None, [os.environ.get("PYTHONPATH")])]
+        places = [str(_HERE), str(_BESIDE), str(_HERE.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
         importable = {"PYTHONPATH": os.pathsep.join(places), **(env or {})}
         return super().celery(*arguments, project=project, folder=folder, env=importable, **conf)
 

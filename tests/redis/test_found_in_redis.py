@@ -11,9 +11,9 @@ from celery_coord.stores.redis import RedisStore
 pytestmark = pytest.mark.server
 
 
-def test_a_connection_that_the_server_closed_is_no_outage(redis_url: str, client: redis.Redis) -> None:
+def test_a_connection_that_the_server_closed_is_no_outage(store_url: str, client: redis.Redis) -> None:
     """9. Only a store that cannot be reached puts a run off: here it is asked once more."""
-    store = RedisStore.from_url(redis_url, namespace="coord", timeout=5)
+    store = RedisStore.from_url(store_url, namespace="coord", timeout=5)
     lease = store.acquire("k", Owner.new("run"), 30, heed_cooldown=True)
     assert isinstance(lease, Lease)
 
@@ -23,9 +23,9 @@ def test_a_connection_that_the_server_closed_is_no_outage(redis_url: str, client
     store.close()
 
 
-def test_a_run_is_remembered_for_as_long_as_its_own_quiet_period_lasts(redis_url: str, client: redis.Redis) -> None:
+def test_a_run_is_remembered_for_as_long_as_its_own_quiet_period_lasts(store_url: str, client: redis.Redis) -> None:
     """7. If the earlier delivery succeeded it ends as a duplicate: its own quiet period would not refuse it."""
-    store = RedisStore.from_url(redis_url, namespace="coord", timeout=5)
+    store = RedisStore.from_url(store_url, namespace="coord", timeout=5)
     lease = store.acquire("k", Owner.new("run"), 30, heed_cooldown=True)
     assert isinstance(lease, Lease)
 
@@ -33,5 +33,5 @@ def test_a_run_is_remembered_for_as_long_as_its_own_quiet_period_lasts(redis_url
     store.cool("other", Owner.new("run"), 3600, remember=600)
 
     for key in ("k", "other"):
-        assert client.pttl(f"coord-done:{{coord:{key}}}:run") > 3_000_000
+        assert client.pttl(f"coord1-done:{{coord:{key}}}:run") > 3_000_000
     store.close()

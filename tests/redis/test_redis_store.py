@@ -12,6 +12,7 @@ from importlib.resources import files
 import pytest
 import redis
 import redis_lock
+from local_processes import wait_until
 
 from celery_coord import ConfigurationError, StoreError
 from celery_coord.clock import SystemClock
@@ -32,8 +33,8 @@ def open_at(url: str) -> RedisStore:
 
 
 @pytest.fixture
-def store(redis_url: str) -> Iterator[RedisStore]:
-    opened = open_at(redis_url)
+def store(store_url: str) -> Iterator[RedisStore]:
+    opened = open_at(store_url)
     yield opened
     opened.close()
 
@@ -105,15 +106,19 @@ def test_whoever_waits_with_us_is_woken_when_python_redis_lock_releases(store: R
     assert not waiter.is_alive()
 
 
-def test_the_lock_for_code_outside_names_its_holder_and_renews_itself(store: RedisStore) -> None:
-    with store.lock("k", 1.5, "lock@web:1") as lock:
+def test_the_lock_for_code_outside_names_its_holder_and_renews_itself(store: RedisStore, client: redis.Redis) -> None:
+    lock = store.lock("k", 59.5, "lock@web:1")
+    lock._lock_renewal_interval /= 1000
+    with lock:
         held = store.look("k").held
+        client.pexpire("lock:{coord:k}", 20_000)
+        wait_until(lambda: client.pttl("lock:{coord:k}") > 30_000, "a lock that is renewed")
 
     assert held is not None
     assert held.holder == lock.id
     assert held.holder.startswith("lock@web:1/")
     assert held.left is not None
-    assert 1 < held.left <= 2
+    assert 30 < held.left <= lock._expire == 60  # whole seconds, and no fewer than were asked for
     assert not store.look("k")
 
 
@@ -162,13 +167,13 @@ def test_a_token_is_larger_than_every_earlier_one_also_after_the_servers_clock_w
 ) -> None:
     ahead = 2**52  # what a clock in the year 2112 would have given
     store.settle(acquire(store))
-    client.set("coord-lease:{coord:k}", f"{ahead}\nan-owner\n")
+    client.set("coord1-lease:{coord:k}", f"{ahead}\nan-owner\n")
 
     assert acquire(store).token == ahead + 1
 
 
 def test_a_token_is_exact_though_lua_counts_in_floating_point(store: RedisStore, client: redis.Redis) -> None:
-    client.set("coord-lease:{coord:k}", f"{2**53 - 3}\nan-owner\n")
+    client.set("coord1-lease:{coord:k}", f"{2**53 - 3}\nan-owner\n")
 
     assert acquire(store).token == 2**53 - 2
 
@@ -178,16 +183,16 @@ def test_what_a_lease_leaves_behind_ends_by_itself(store: RedisStore, client: re
 
     keys = client.keys("*")
 
-    assert sorted(keys) == ["coord-cooldown:{coord:k}", "coord-lease:{coord:k}", "lock-signal:{coord:k}"]
+    assert sorted(keys) == ["coord1-cooldown:{coord:k}", "coord1-lease:{coord:k}", "lock-signal:{coord:k}"]
     assert all(client.pttl(key) > 0 for key in keys)
 
 
 def test_a_lease_that_is_renewed_keeps_what_is_known_of_it(store: RedisStore, client: redis.Redis) -> None:
     lease = acquire(store)
-    client.pexpire("coord-lease:{coord:k}", 5_000)
+    client.pexpire("coord1-lease:{coord:k}", 60_000)
 
     store.renew([lease])
-    assert client.pttl("coord-lease:{coord:k}") > 86_000_000
+    assert client.pttl("coord1-lease:{coord:k}") > 86_000_000
 
 
 def test_a_key_of_the_wrong_kind_does_not_spoil_the_renewal_of_the_others(
@@ -208,9 +213,11 @@ def test_a_server_that_will_not_write_for_a_while_takes_no_lease_away(redis_url:
         admin.config_set("replica-serve-stale-data", "yes")
         admin.execute_command("REPLICAOF", "127.0.0.1", "1")
         try:
-            for ask in (lambda: store.renew([lease]), lambda: store.settle(lease)):
-                with pytest.raises(StoreError, match="(?i)read.?only"):
-                    ask()
+            [answer] = store.renew([lease])
+            assert isinstance(answer, StoreError)
+            assert re.search("(?i)read.?only", str(answer))
+            with pytest.raises(StoreError, match="(?i)read.?only"):
+                store.settle(lease)
         finally:
             admin.execute_command("REPLICAOF", "NO", "ONE")
 
@@ -252,7 +259,7 @@ def test_namespaces_keep_applications_apart(redis_url: str) -> None:
 
 
 def test_a_cooldown_without_an_end_still_cools(store: RedisStore, client: redis.Redis) -> None:
-    client.set("coord-cooldown:{coord:k}", "an operator")
+    client.set("coord1-cooldown:{coord:k}", "an operator")
 
     cooling = store.look("k").cooling
 
@@ -274,7 +281,9 @@ def test_a_server_that_is_away_is_an_error_of_the_store() -> None:
     with LocalServer() as server:
         store = open_at(server.url)
         lease = acquire(store)
-    for ask in (lambda: store.look("k"), lambda: store.renew([lease]), lambda: store.settle(lease), store.check):
+    [answer] = store.renew([lease])
+    assert isinstance(answer, StoreError)
+    for ask in (lambda: store.look("k"), lambda: store.settle(lease), store.check):
         with pytest.raises(StoreError):
             ask()
 
@@ -303,7 +312,8 @@ def test_a_server_that_refuses_the_password_is_told_without_repeating_it() -> No
 def test_a_server_that_is_too_old_is_told_with_what_is_needed(
     store: RedisStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store._client, "info", lambda section: {"redis_version": "5.0.14"})
+    [client] = store.primaries()
+    monkeypatch.setattr(client, "info", lambda: {"redis_version": "5.0.14"})
 
     with pytest.raises(ConfigurationError, match=r"too old: it is a Redis 5\.0, and Redis 6\.2 or Valkey is needed"):
         store.check()
@@ -349,30 +359,40 @@ def test_a_run_is_remembered_for_as_long_as_its_quiet_period_also_when_it_was_to
 
     store.cool("k", Owner.new("run"), 0.0, remember=600, told=True)
 
-    assert 600 < client.ttl("coord-done:{coord:k}:run") <= 900
+    assert 600 < client.ttl("coord1-done:{coord:k}:run") <= 900
 
 
 def test_a_fact_that_reaches_the_server_too_late_is_not_written() -> None:
     """15. Late, not never: a claim whose beat has given up waiting must not be carried out after that."""
     with LocalServer() as server:
-        store = RedisStore.from_url(server.url, namespace="coord", timeout=0.3)
-        lease = acquire(store)
-        assert store.record(lease, "fact", "one", was="", within=0.6).by_us
+        patient, store = open_at(server.url), RedisStore.from_url(server.url, namespace="coord", timeout=0.3)
+        lease = acquire(patient)
+        # It knows the server's time from here on, as soon as the server is quick enough.
+        wait_until(lambda: recorded(store, lease, "one"), "a fact that reaches the server in time")
 
         os.kill(server.pid, signal.SIGSTOP)  # type: ignore[arg-type]
         with pytest.raises(StoreError):
-            store.record(lease, "fact", "two", was="one", within=0.6)
+            store.record(lease, "fact", "two", was="one", within=0.3)
         os.kill(server.pid, signal.SIGCONT)  # type: ignore[arg-type]
 
-        assert store.records("k") == {"fact": "one"}
+        assert patient.records("k") == {"fact": "one"}
         store.close()
+        patient.close()
+
+
+def recorded(store: RedisStore, lease: Lease, value: str) -> bool:
+    """Whether a fact was written down; False: it did not reach the server in time."""
+    try:
+        return store.record(lease, "fact", value, was="", within=0.3).by_us
+    except StoreError:
+        return False
 
 
 def test_a_server_whose_clock_was_set_forward_is_not_too_late(store: RedisStore) -> None:
     lease = acquire(store)
-    assert store.record(lease, "fact", "one", was="", within=4).by_us
-    assert store._server_ahead is not None
+    assert store.record(lease, "fact", "one", was="", within=60).by_us
+    [name] = store._server_ahead
 
-    store._server_ahead -= 3600
+    store._server_ahead[name] -= 3600
 
-    assert store.record(lease, "fact", "two", was="one", within=4).by_us
+    assert store.record(lease, "fact", "two", was="one", within=60).by_us

@@ -9,6 +9,7 @@ _BEAT = "tests/unit/test_beat.py::test_"
 _CLAIMS = "tests/unit/test_claims.py::test_"
 _LEADING = "tests/unit/test_leading.py::test_"
 _FOUND = "tests/unit/test_found_by_sabotage.py::test_"
+_COMPONENTS = "tests/unit/test_components.py::test_"
 
 _NEVER_BOTH = f"{_ELECTION}two_never_both_act_inside_their_trust_windows"
 
@@ -57,11 +58,19 @@ IN_LEADERS = (
         (_NEVER_BOTH,),
     ),
     Break(
+        "a leader repeats what its store has forgotten",
+        "15. at most once, also over a fail-over that lost writes",
+        "last_runs.py",
+        "return is_of_this_term and (not found or _when(found) < _when(known))",
+        "return False",
+        ("tests/unit/test_claims.py::test_a_leader_does_not_repeat_what_its_store_has_forgotten[an earlier claim]",),
+    ),
+    Break(
         "a leader acts on without renewal",
         "14. unsure means no",
         "election.py",
-        '            return self._away("renewing the leadership of", error)',
-        '            term.renewed(asked_at)\n            return self._away("renewing the leadership of", error)',
+        '            return self._away("renewing the leadership of", still_ours)',
+        '            term.renewed(asked_at)\n            return self._away("renewing the leadership of", still_ours)',
         (f"{_ELECTION}a_leader_without_a_store_leads_until_its_window_closes_and_not_longer", _NEVER_BOTH),
     ),
     Break(
@@ -111,9 +120,9 @@ IN_LEADERS = (
     Break(
         "a beat does not check before each entry",
         "14. before it acts it makes sure that it leads",
-        "claims.py",
+        "last_runs.py",
         '        lease = self._lease()\n        if lease is None:\n            return "lost"',
-        "        lease = self._lease() or self._claimed_under\n        assert lease",
+        "        lease = self._lease() or self.written_under\n        assert lease",
         (f"{_BEAT}an_entry_that_comes_due_as_the_leadership_ends_is_left_to_the_next_leader",),
     ),
     Break(
@@ -245,16 +254,16 @@ IN_LEADERS = (
     Break(
         "a claim does not say what it knew",
         "15. at most once even while two beats believe that they lead",
-        "claims.py",
-        "why = self._write(name, plan.until, was=known)",
-        "why = self._write(name, plan.until, was=None)  # type: ignore[arg-type]",
+        "last_runs.py",
+        "value, was=was, within=self._patience)",
+        "value, within=self._patience)",
         (f"{_CLAIMS}two_beats_that_both_believe_they_lead_send_an_instant_once",),
     ),
     Break(
         "a new leader adopts nothing",
         "15. late, not never",
         "claims.py",
-        "        if last is None or last < at or is_made_up or entry.name in self._revised:",
+        "        if self._runs.take_news(entry.name) or last is None or last < at or is_made_up:",
         "        if False:",
         (
             f"{_CLAIMS}an_instant_that_came_due_while_nobody_led_is_sent_late",
@@ -265,15 +274,15 @@ IN_LEADERS = (
         "a new leader believes what its scheduler has just made up",
         "15. late, not never",
         "claims.py",
-        "if last is None or last < at or is_made_up or entry",
-        "if last is None or last < at or entry",
+        "or last < at or is_made_up:",
+        "or last < at:",
         (f"{_CLAIMS}an_instant_that_came_due_while_nobody_led_is_sent_late",),
     ),
     Break(
         "what is new in the schedule is not written down",
         "15. late, not never",
         "claims.py",
-        "if RUN + entry.name not in self._records and not _is_kept_elsewhere(entry):",
+        "if self._runs.at(entry.name) is None and not is_kept_elsewhere(entry):",
         "if False:",
         (f"{_CLAIMS}a_long_interval_does_not_begin_anew_with_each_leader",),
     ),
@@ -281,7 +290,7 @@ IN_LEADERS = (
         "an entry with one fixed time is sent by each leader",
         "15. at most once",
         "claims.py",
-        "        if _instant_after(entry, now) != due:",
+        "        if instant_after(entry, now) != due:",
         "        if True:",
         (f"{_CLAIMS}an_entry_with_one_fixed_time_is_sent_once_by_all_leaders",),
     ),
@@ -307,8 +316,8 @@ IN_LEADERS = (
     Break(
         "a claim whose answer was lost is taken for another's",
         "15. late, not never",
-        "claims.py",
-        'if why == "claimed" and self._records.get(RUN + name) in self._unsure.get(name, ()):',
+        "last_runs.py",
+        'if why == "claimed" and self._known.get(name) in self._unsure.get(name, ()):',
         "if False:",
         (f"{_CLAIMS}a_claim_whose_answer_was_lost_is_known_as_ones_own",),
     ),
@@ -316,7 +325,7 @@ IN_LEADERS = (
         "an interval waits for a time that was set back",
         "15. late, not never",
         "claims.py",
-        "last > now + (_CLOCKS_DIFFER if counts_from_its_last_run else _CLOCK_WAS_WRONG):",
+        "last > now + (CLOCKS_DIFFER if counts_from_its_last_run(entry) else _CLOCK_WAS_WRONG):",
         "False:",
         (f"{_CLAIMS}a_clock_that_is_set_back_repeats_no_instant_and_holds_no_interval_up",),
     ),
@@ -331,7 +340,7 @@ IN_LEADERS = (
     Break(
         "entries of the schedule are forgotten with those that left it",
         "15. at most once",
-        "claims.py",
+        "last_runs.py",
         "if name not in names and at < now - _KEEP_UNKNOWN",
         "if name not in names",
         (f"{_CLAIMS}what_left_the_schedule_long_ago_is_forgotten_and_what_left_it_lately_is_not",),
@@ -406,8 +415,8 @@ IN_LEADERS = (
     Break(
         "a leader never learns what another has taken back",
         "15. late, not never",
-        "claims.py",
-        "        if revised:\n",
+        "last_runs.py",
+        "        if news:\n",
         "        if False:\n",
         (f"{_CLAIMS}what_another_takes_back_after_a_take_over_is_sent_by_the_one_who_leads",),
     ),
@@ -495,14 +504,14 @@ IN_LEADERS = (
         "each leader passes over anew",
         "15. late, not never",
         "claims.py",
-        "            self._write(entry.name, now - self._late_after, was=known, term=_NO_RUN)\n",
+        "            self._runs.write(entry.name, now - self._late_after, term=NO_RUN)\n",
         "",
         (f"{_CLAIMS}an_interval_that_was_passed_over_once_runs_again",),
     ),
     Break(
         "a claim of one's own is taken for another's",
         "15. late, not never",
-        "claims.py",
+        "last_runs.py",
         "                now[name] = value\n",
         "                pass\n",
         (f"{_CLAIMS}a_claim_of_ones_own_that_nobody_heard_of_is_not_taken_for_anothers",),
@@ -519,10 +528,18 @@ IN_LEADERS = (
         "a scheduler is made before it is known what was sent",
         "15. late, not never",
         "beat.py",
-        "records, opened_at = self._coordination.store.records(key), clock.time()",
+        "found, opened_at = self._coordination.store.records(key), clock.time()",
         "opened_at = clock.time()\n"
         "        self._inner_class(app=self.app, **self._inner_kwargs)\n"
-        "        records = self._coordination.store.records(key)",
+        "        found = self._coordination.store.records(key)",
         (f"{_BEAT}a_leader_makes_its_scheduler_only_when_it_knows_what_was_sent",),
+    ),
+    Break(
+        "an operator is told that nobody leads before those who were not woken could ask",
+        "16. take-over: who follows a leader that resigned is named",
+        "operating.py",
+        "        if time.monotonic() >= deadline:\n            return None",
+        "        return None",
+        (f"{_COMPONENTS}one_who_takes_over_without_being_woken_is_waited_for",),
     ),
 )

@@ -12,6 +12,7 @@ _PARENT = "tests/integration/test_workers_parent.py::test_"
 _REDELIVERY = "tests/integration/test_workers_redelivery.py::test_"
 _RETRIES = "tests/integration/test_workers_retries.py::test_"
 _BAD_START = "tests/integration/test_workers_bad_start.py::test_"
+_GREENLETS = "tests/integration/test_workers_greenlets.py::test_"
 
 _KILLED = f"{_REDELIVERY}the_work_of_a_killed_child_is_not_lost_and_its_key_is_free_at_once"
 _STILL_RUNS = f"{_PARENT}the_parent_takes_nothing_from_a_body_that_still_runs"
@@ -164,5 +165,13 @@ IN_PROCESSES = (
         '.startswith("memory://") and coordinated.has_children:',
         '.startswith("memory://") and False:',
         (f"{_BAD_START}a_worker_with_children_does_not_start_on_a_store_in_memory",),
+    ),
+    Break(
+        "a worker of greenlets is not told that its connections can run out",
+        "9. nothing is lost: kombu loses messages there",
+        "worker.py",
+        "        if isinstance(most, int) and 0 < most < greenlets + _KOMBUS_OWN:",
+        "        if False:",
+        (f"{_GREENLETS}a_worker_whose_greenlets_can_run_out_of_connections_says_so[by default]",),
     ),
 )

@@ -10,6 +10,13 @@ _FOUND = "tests/redis/test_found_in_redis.py::test_"
 _FOUND_IN_MEMORY = "tests/unit/test_found_by_sabotage.py::test_"
 _LINES = "tests/redis/test_lines.py::test_"
 
+_ONCE_MORE = f"{_LINES}what_failed_at_once_is_asked_once_more_and_what_took_its_time_is_not"
+_FAULTS = "tests/faults/test_faults_"
+_LOCKS = "tests/redis/test_locks.py::test_"
+_ONE_ACT = "tests/faults/test_faults_one_act.py::test_"
+_SERVERS = "tests/servers/test_"
+_LAYOUTS = "tests/layouts/test_layouts.py::test_"
+
 _ACQUIRE = "stores/redis/acquire.lua"
 _ENDED = "stores/redis/ended.lua"
 _HOLD = "stores/redis/hold.lua"
@@ -52,7 +59,7 @@ IN_REDIS = (
         "stores/redis/record.lua",
         'if by_holder == "1" and redis.call("GET", lock) ~= owner then',
         "if false then",
-        (f"{_FACT_BY_HOLDER}[redis]",),
+        (f"{_FACT_BY_HOLDER}[user@redis-6.2]",),
     ),
     Break(
         "a fact is written over what the writer did not know, in Redis",
@@ -60,7 +67,7 @@ IN_REDIS = (
         "stores/redis/record.lua",
         'if checked == "1" and current ~= was then',
         "if false then",
-        (f"{_FACT_OVER_KNOWN}[redis]",),
+        (f"{_FACT_OVER_KNOWN}[user@redis-6.2]",),
     ),
     Break(
         "a fact that stands there already is another's, in Redis",
@@ -68,7 +75,7 @@ IN_REDIS = (
         "stores/redis/record.lua",
         "if current == value then",
         "if false then",
-        (f"{_FACT_OVER_KNOWN}[redis]",),
+        (f"{_FACT_OVER_KNOWN}[user@redis-6.2]",),
     ),
     Break(
         "acquire grants a held key",
@@ -76,7 +83,7 @@ IN_REDIS = (
         _ACQUIRE,
         "if holder and holder ~= owner then",
         "if false then",
-        (f"{_NO_TWO}[redis]", f"{_HELD}[redis]"),
+        (f"{_NO_TWO}[user@redis-6.2]", f"{_HELD}[user@redis-6.2]"),
     ),
     Break(
         "acquire ignores the generation: the same one takes over",
@@ -84,7 +91,7 @@ IN_REDIS = (
         _ACQUIRE,
         "tonumber(held_generation) >= tonumber(generation)",
         "tonumber(held_generation) > tonumber(generation)",
-        (f"{_GENERATIONS}[redis]",),
+        (f"{_GENERATIONS}[user@redis-6.2]",),
     ),
     Break(
         "acquire refuses a later generation",
@@ -92,7 +99,7 @@ IN_REDIS = (
         _ACQUIRE,
         "if held_run ~= run or tonumber(held_generation) >= tonumber(generation) then",
         "if true then",
-        (f"{_GENERATIONS}[redis]",),
+        (f"{_GENERATIONS}[user@redis-6.2]",),
     ),
     Break(
         "acquire does not compare the run: a stranger of a later generation takes over",
@@ -100,7 +107,7 @@ IN_REDIS = (
         _ACQUIRE,
         "held_run ~= run or",
         "held_run and",
-        (f"{_GENERATIONS}[redis]",),
+        (f"{_GENERATIONS}[user@redis-6.2]",),
     ),
     Break(
         "acquire is not idempotent",
@@ -108,7 +115,7 @@ IN_REDIS = (
         _ACQUIRE,
         "if holder and holder ~= owner then",
         "if holder then",
-        (f"{_ASKS_AGAIN}[redis]",),
+        (f"{_ASKS_AGAIN}[user@redis-6.2]",),
     ),
     Break(
         "acquire does not heed the quiet period",
@@ -116,7 +123,7 @@ IN_REDIS = (
         _ACQUIRE,
         'if heed_cooldown == "1" then',
         "if false then",
-        (f"{_COOLING}[redis]",),
+        (f"{_COOLING}[user@redis-6.2]",),
     ),
     Break(
         "acquire heeds the quiet period of the run itself",
@@ -124,7 +131,7 @@ IN_REDIS = (
         _ACQUIRE,
         "if cooled_by and string.match(cooled_by, parts) ~= run then",
         "if cooled_by then",
-        (f"{_OWN_PERIOD}[redis]",),
+        (f"{_OWN_PERIOD}[user@redis-6.2]",),
     ),
     Break(
         "acquire ignores that the run is done",
@@ -132,7 +139,7 @@ IN_REDIS = (
         _ACQUIRE,
         "if ended_ms then",
         "if false then",
-        (f"{_DONE}[redis]",),
+        (f"{_DONE}[user@redis-6.2]",),
     ),
     Break(
         "a token has no floor",
@@ -156,7 +163,7 @@ IN_REDIS = (
         _RENEW,
         'if redis.call("GET", lock) ~= owner then',
         'if not redis.call("GET", lock) then',
-        (f"{_RENEWED_FOR_OWNER}[redis]",),
+        (f"{_RENEWED_FOR_OWNER}[user@redis-6.2]",),
     ),
     Break(
         "settle does not compare the owner",
@@ -164,7 +171,7 @@ IN_REDIS = (
         _SETTLE,
         "if holder ~= owner then",
         "if not holder then",
-        (f"{_STILL_OURS}[redis]",),
+        (f"{_STILL_OURS}[user@redis-6.2]",),
     ),
     Break(
         "settle begins the quiet period though the lease was lost",
@@ -172,7 +179,7 @@ IN_REDIS = (
         _SETTLE,
         "if holder ~= owner then",
         'if holder ~= owner then\n  redis.call("SET", cooldown, owner, "PX", tonumber(cooldown_ms) + 1)',
-        (f"{_STILL_OURS}[redis]",),
+        (f"{_STILL_OURS}[user@redis-6.2]",),
     ),
     Break(
         "settle shortens a quiet period that lasts longer",
@@ -180,7 +187,7 @@ IN_REDIS = (
         _SETTLE,
         "if left ~= -1 and left <= tonumber(cooldown_ms) then",
         "if true then",
-        (f"{_LONGER_STAYS}[redis]",),
+        (f"{_LONGER_STAYS}[user@redis-6.2]",),
     ),
     Break(
         "settle is not idempotent",
@@ -188,15 +195,15 @@ IN_REDIS = (
         _SETTLE,
         'redis.call("LINDEX", signal, 0) == owner',
         "false",
-        (f"{_SETTLED_ONCE}[redis]",),
+        (f"{_SETTLED_ONCE}[user@redis-6.2]",),
     ),
     Break(
         "settle does not remember a run that lost its lease",
         "7. if the earlier delivery succeeded it ends as a duplicate",
         _SETTLE,
-        "remember(done, generation, remember_ms, told)\n\nlocal holder",
-        'if redis.call("GET", lock) == owner then remember(done, generation, remember_ms, told) end\n\nlocal holder',
-        (f"{_LOST_IS_DONE}[redis]",),
+        'remember(done, generation, remember_ms, told, holder == owner and owner or "")',
+        'if holder == owner then remember(done, generation, remember_ms, told, "s") end',
+        (f"{_LOST_IS_DONE}[user@redis-6.2]",),
     ),
     Break(
         "renew lets go of what is known of the holder",
@@ -210,16 +217,16 @@ IN_REDIS = (
         "settle leaves a key for ever",
         "4. what a lease leaves behind ends by itself",
         _SETTLE,
-        'redis.call("PEXPIRE", signal, 10000)\n',
-        "",
+        'end\nredis.call("PEXPIRE", signal, 10000)\n',
+        "end\n",
         (f"{_REDIS}what_a_lease_leaves_behind_ends_by_itself",),
     ),
     Break(
         "a run is forgotten while its own quiet period lasts",
         "7. if the earlier delivery succeeded it ends as a duplicate",
         "stores/redis/store.py",
-        "return _ms(max(remember, cooldown)) if remember else 0",
-        "return _ms(remember)",
+        "return milliseconds(max(remember, cooldown)) if remember else 0",
+        "return milliseconds(remember)",
         (f"{_FOUND}a_run_is_remembered_for_as_long_as_its_own_quiet_period_lasts",),
     ),
     Break(
@@ -228,7 +235,7 @@ IN_REDIS = (
         _HOLD,
         "if holder ~= owner then",
         "if not holder then",
-        (f"{_KEPT_FOR_OWNER}[redis]",),
+        (f"{_KEPT_FOR_OWNER}[user@redis-6.2]",),
     ),
     Break(
         "the end of an earlier generation overwrites that of a later one",
@@ -236,15 +243,15 @@ IN_REDIS = (
         _ENDED,
         "if not known or tonumber(known) < tonumber(generation) then",
         "if true then",
-        (f"{_LATEST}[redis]",),
+        (f"{_LATEST}[user@redis-6.2]",),
     ),
     Break(
         "an end that was told stays untold",
         "7. if the earlier delivery succeeded it ends as a duplicate",
         _ENDED,
-        'elseif known == generation and was_told == "0" and told == "1" then',
-        "elseif false then",
-        (f"{_TOLD_LATER}[redis]",),
+        'if known == generation and told == "1" then',
+        "if false then",
+        (f"{_TOLD_LATER}[user@redis-6.2]",),
     ),
     Break(
         "an end that was told is called untold",
@@ -252,7 +259,7 @@ IN_REDIS = (
         _ENDED,
         "if not known or tonumber(known) < tonumber(generation) then",
         "if not known or tonumber(known) <= tonumber(generation) then",
-        (f"{_TOLD_LATER}[redis]",),
+        (f"{_TOLD_LATER}[user@redis-6.2]",),
     ),
     Break(
         "a run is done in this very generation alone",
@@ -260,7 +267,7 @@ IN_REDIS = (
         _ENDED,
         "tonumber(ended_generation) >= tonumber(generation)",
         "tonumber(ended_generation) == tonumber(generation)",
-        (f"{_DONE}[redis]",),
+        (f"{_DONE}[user@redis-6.2]",),
     ),
     Break(
         "a run without a lease is not told that it is done",
@@ -268,7 +275,7 @@ IN_REDIS = (
         "stores/redis/refuses.lua",
         "if ended_ms then",
         "if false then",
-        (f"{_WITHOUT_LEASE}[redis]",),
+        (f"{_WITHOUT_LEASE}[user@redis-6.2]",),
     ),
     Break(
         "a run without a lease does not heed the quiet period",
@@ -276,7 +283,7 @@ IN_REDIS = (
         "stores/redis/refuses.lua",
         "if cooled_by and",
         "if false and",
-        (f"{_WITHOUT_LEASE}[redis]",),
+        (f"{_WITHOUT_LEASE}[user@redis-6.2]",),
     ),
     Break(
         "cool shortens a quiet period that lasts longer",
@@ -284,7 +291,7 @@ IN_REDIS = (
         "stores/redis/cool.lua",
         "if left ~= -1 and left <= tonumber(cooldown_ms) then",
         "if true then",
-        (f"{_LONGER_STAYS}[redis]",),
+        (f"{_LONGER_STAYS}[user@redis-6.2]",),
     ),
     Break(
         "a server that will not write takes leases away",
@@ -298,10 +305,7 @@ IN_REDIS = (
         "a line goes back to the idle ones after an interrupted answer",
         "1. nobody takes another's answer for its own",
         "stores/redis/lines.py",
-        "            if line.connection is not None:\n"
-        "                line.connection.disconnect()\n"
-        "            line.close()\n"
-        "            raise",
+        "            line.close()\n            self._all.discard(line)\n            raise",
         "            self._idle.append(line)\n            raise",
         (f"{_LINES}an_answer_that_nobody_waited_for_is_not_taken_for_the_next_one",),
     ),
@@ -309,9 +313,197 @@ IN_REDIS = (
         "a lost answer is not asked for again",
         "9. a connection that was closed is no outage",
         "stores/redis/lines.py",
-        "            return self._ask_once(command)\n\n",
-        "            raise\n\n",
-        (f"{_FOUND}a_connection_that_the_server_closed_is_no_outage",),
+        "            if time.monotonic() - began >= self._timeout:\n                raise",
+        "            raise",
+        (f"{_FOUND}a_connection_that_the_server_closed_is_no_outage", _ONCE_MORE),
+    ),
+    Break(
+        "an act that took its time is asked for once more",
+        "9. bounded in time: whoever waits for the store holds a slot of the worker",
+        "stores/redis/lines.py",
+        "if time.monotonic() - began >= self._timeout:",
+        "if False:",
+        (_ONCE_MORE,),
+    ),
+    Break(
+        "each caller opens a connection of its own",
+        "9. a few connections to a process, however many ask",
+        "stores/redis/lines.py",
+        "if len(self._all) >= self._most:",
+        "if False:",
+        (
+            f"{_LINES}however_many_ask_there_are_no_more_connections_than_allowed",
+            f"{_LINES}one_who_finds_no_free_connection_does_not_wait_for_ever",
+        ),
+    ),
+    Break(
+        "a later layout keeps nobody away from a lease",
+        "1. two versions side by side never both run a body",
+        _ACQUIRE,
+        "if later then",
+        "if false then",
+        (
+            f"{_LAYOUTS}who_finds_a_later_layout_admits_nobody",
+            f"{_LAYOUTS}the_quiet_period_of_the_later_version_is_obeyed_too",
+        ),
+    ),
+    Break(
+        "a later layout keeps nobody away who takes no lease",
+        "12. its quiet period counts for every version",
+        "stores/redis/refuses.lua",
+        "if later then",
+        "if false then",
+        (f"{_LAYOUTS}who_finds_a_later_layout_admits_nobody",),
+    ),
+    Break(
+        "the layout that is known keeps all away",
+        "7. nothing is lost: only a later layout is not known",
+        "stores/redis/layout.lua",
+        "tonumber(used) > tonumber(ours)",
+        "tonumber(used) >= tonumber(ours)",
+        (f"{_LAYOUTS}a_layout_that_is_known_keeps_nobody_away",),
+    ),
+    Break(
+        "a store that answers those who look has recovered",
+        "9. who reads that it is over can rely on it",
+        "stores/redis/trouble.py",
+        "if not self._failures or (self._of_writes and not writes):",
+        "if not self._failures:",
+        ("tests/unit/test_troubles_are_told.py::test_a_trouble_of_writing_is_over_when_something_is_written",),
+    ),
+    Break(
+        "an end that another followed at once is told as a loss",
+        "11. nothing is told that is not so",
+        _SETTLE,
+        "if settled_before then",
+        "if false then",
+        (f"{_FAULTS}lost_answers.py::test_an_end_is_told_as_what_it_is_though_the_one_who_waited_for_it_was_faster",),
+    ),
+    Break(
+        "too few replicas are enough",
+        "1. what a promotion would lose is not granted",
+        "stores/redis/servers.py",
+        "TooFewReplicas(said, self._min_replicas) if said < self._min_replicas else None",
+        "None",
+        (
+            f"{_SERVERS}min_replicas.py::test_a_lease_that_no_replica_knows_of_is_not_granted_and_is_given_back",
+            f"{_SERVERS}min_replicas.py::test_without_replicas_nothing_is_renewed_settled_or_written_down",
+        ),
+    ),
+    Break(
+        "a primary that was replaced is believed",
+        "1. it takes writes for some seconds, and loses them",
+        "stores/redis/servers.py",
+        "lines.only = primary",
+        "pass",
+        (
+            f"{_SERVERS}sentinel.py::test_a_primary_that_was_replaced_is_not_believed_for_as_long_as_it_believes_in_itself",
+        ),
+    ),
+    Break(
+        "all that is kept of a key is spread over slots",
+        "a cluster: every key of one act in one slot",
+        "stores/redis/names.py",
+        'return f"coord{LAYOUT}-done:{self.tag}:{run}"',
+        'return f"coord{LAYOUT}-done:{run}:{self.tag[1:-1]}"',
+        (f"{_SERVERS}cluster_slots.py::test_all_that_is_kept_of_a_key_is_in_one_slot",),
+    ),
+    Break(
+        "a slot that has moved is not found",
+        "9. the store can be reached, elsewhere",
+        "stores/redis/cluster.py",
+        "_target(moved, host), (), moved\n                self._stale = True\n",
+        "_target(moved, host), (), moved\n",
+        (f"{_SERVERS}cluster.py::test_the_new_place_of_a_slot_is_learnt_from_the_first_who_is_sent_there",),
+    ),
+    Break(
+        "one dead node takes the renewals of the others with it",
+        "5. the lease is renewed while the body runs",
+        "stores/redis/cluster.py",
+        "answers[number] = answer\n        for",
+        "answers[number] = answer\n        if any(isinstance(answer, RedisError) for answer in answers):\n"
+        "            return [RedisConnectionError()] * len(answers)\n        for",
+        (f"{_SERVERS}cluster.py::test_leases_on_healthy_primaries_are_renewed_while_another_stands_still",),
+    ),
+    Break(
+        "one slot that is nobody's ends all renewals",
+        "5. the lease is renewed while the body runs",
+        "stores/redis/cluster.py",
+        "            except RedisError as error:\n                answers[number] = error\n",
+        "            except RedisError as error:\n                return [error] * len(requests)\n",
+        (f"{_SERVERS}cluster.py::test_a_slot_that_is_nobodys_takes_no_other_lease_with_it",),
+    ),
+    Break(
+        "who has waited for a connection is passed by who has not",
+        "9. nobody waits while others take turns",
+        "stores/redis/lines.py",
+        "while self._waiters:",
+        "while False:",
+        (f"{_LINES}who_waits_for_a_connection_gets_one_before_those_who_came_later",),
+    ),
+    Break(
+        "a forked child keeps its parent's sockets",
+        "no connection is shared over a fork",
+        "stores/redis/address.py",
+        "            connection.disconnect()\n\n\nos.register",
+        "            pass\n\n\nos.register",
+        ("tests/processes/test_processes_fork.py::test_parent_and_child_have_connections_of_their_own_and_both_work",),
+    ),
+    Break(
+        "an act waits for the resolver",
+        "9. bounded in time by settings",
+        "stores/redis/connecting.py",
+        "        if not self._answered.wait(timeout):",
+        "        if not self._answered.wait():",
+        (f"{_ONE_ACT}an_act_on_a_host_whose_name_nobody_looks_up_ends_within_three_timeouts[acquire]",),
+    ),
+    Break(
+        "each address of a name is waited for",
+        "9. bounded in time by settings",
+        "stores/redis/connecting.py",
+        "began)) / addresses)",
+        "began)))",
+        (f"{_ONE_ACT}connecting_to_a_name_of_many_silent_addresses_takes_no_longer_than_to_one",),
+    ),
+    Break(
+        "a start asks on though nobody answers",
+        "9. bounded in time by settings",
+        "stores/redis/trial.py",
+        "        except _AWAY:\n            raise  # each",
+        "        except ZeroDivisionError:\n            raise  # each",
+        (f"{_ONE_ACT}a_process_that_starts_waits_for_a_silent_host_no_longer_than_for_an_act",),
+    ),
+    Break(
+        "one silent node takes all the time in which to learn the map",
+        "9. the store can be reached, past it",
+        "stores/redis/cluster.py",
+        "timeout=self._address.timeout / min(len(nodes), 4)",
+        "timeout=self._address.timeout",
+        (f"{_SERVERS}cluster.py::test_a_process_that_starts_asks_past_a_node_that_is_silent",),
+    ),
+    Break(
+        "a node that does not say its name is nowhere",
+        "9. the store can be reached, where it was asked",
+        "stores/redis/cluster.py",
+        'str(host) if host and host != "?" else asked[0]',
+        "str(host)",
+        (f"{_SERVERS}cluster_tls.py::test_a_slot_that_has_moved_is_followed[nothing]",),
+    ),
+    Break(
+        "a lock is given up by one renewal that was not answered",
+        "1. at most one holds the key, code outside Celery as well",
+        "stores/redis/locks.py",
+        "self._lock_renewal_thread is not threading.current_thread() or ",
+        "True or ",
+        (f"{_LOCKS}a_lock_that_could_not_be_renewed_while_the_server_stood_still_is_renewed_after_it",),
+    ),
+    Break(
+        "who waits for a lock waits in one piece",
+        "9. bounded in time by settings",
+        "stores/redis/locks.py",
+        "min(left, _LONGEST_WAIT)",
+        "left",
+        (f"{_LOCKS}who_waits_for_a_lock_learns_in_time_that_the_server_stands_still",),
     ),
 )
 

@@ -102,6 +102,7 @@ def make_template(file: Path) -> Path:
 def _use(file: Path) -> None:
     connection.close()
     connection.settings_dict["NAME"] = str(file)
+    connection.settings_dict["OPTIONS"] = dict(beat_django_settings.DATABASES["default"]["OPTIONS"])
 
 
 @cache

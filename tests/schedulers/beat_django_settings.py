@@ -11,5 +11,7 @@ DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": os.environ.get("PROJECT_DATABASE", ":memory:"),
+        # Who reads before it writes is otherwise refused at once where another writes meanwhile.
+        "OPTIONS": {"timeout": 20, "transaction_mode": "IMMEDIATE"},
     }
 }

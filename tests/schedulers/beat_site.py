@@ -18,7 +18,7 @@ from coord_site import Site
 from local_processes import HERE, PATIENCE, CeleryProcess, wait_until
 
 #: Where the store remembers the last runs.
-RECORDS = "coord-records:{coord:leader:beat}"
+RECORDS = "coord1-records:{coord:leader:beat}"
 #: The lease of the leader.
 LEASE = "lock:{coord:leader:beat}"
 
@@ -106,6 +106,13 @@ class BeatSite(Site):
             self.succession(self.start)
         pid = self.elections()[-1]["pid"]
         [leader] = [beat for beat in self._beats if beat.pid == pid]
+        return leader
+
+    def lone_leader(self) -> CeleryProcess:
+        """The same, with no follower left that could take over."""
+        leader = self.leader()
+        for beat in [beat for beat in self._beats if beat is not leader]:
+            self.end(beat)
         return leader
 
     def follower(self, **conf: Any) -> CeleryProcess:

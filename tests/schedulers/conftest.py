@@ -13,6 +13,9 @@ from beat_site import DATABASE_SCHEDULERS, BeatSite, MakeSite
 
 from celery_coord.testing import LocalServer
 
+#: Short, since tests wait for its end; and longer than a beat is kept waiting by a busy machine, or another would lead.
+TTL = 5
+
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -41,6 +44,6 @@ def _site_maker(template: Path, make_folder: Callable[[], Path]) -> Iterator[Mak
             folder = make_folder()
             needs_database = scheduler in DATABASE_SCHEDULERS.values()
             database = Database(folder / "db.sqlite3", template) if needs_database else None
-            return stack.enter_context(BeatSite(folder, scheduler, database, **{"coord_leader_ttl": 1, **conf}))
+            return stack.enter_context(BeatSite(folder, scheduler, database, **{"coord_leader_ttl": TTL, **conf}))
 
         yield make

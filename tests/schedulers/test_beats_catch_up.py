@@ -82,7 +82,9 @@ def test_each_missed_instant_is_sent(gap: Gap, make_site: MakeSite) -> None:
     site = after_the_gap(make_site, gap, coord_beat_catch_up="all")
 
     for name in ("crontab", "interval"):
+        wait_until(lambda name=name: len(dues(site, name)) >= len(gap.dues[name]), f"all of {name}")
         assert dues(site, name) == pytest.approx(gap.dues[name], abs=0.01)
+    wait_until(lambda: len(dues(site, "solar")) >= 3, "all noons")
     noons = dues(site, "solar")
     assert len(noons) == 3
     assert [later - earlier for earlier, later in itertools.pairwise(noons)] == pytest.approx(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from django.db import connection
 from django_celery_beat.schedulers import DatabaseScheduler
-from users_schedulers import TROUBLE
+from users_schedulers import TROUBLE, TROUBLED
 
 
 class HangingDatabaseScheduler(DatabaseScheduler):
@@ -27,5 +27,6 @@ class ReadingDatabaseScheduler(DatabaseScheduler):
             cursor.execute("SELECT id FROM django_celery_beat_periodictask UNION SELECT id FROM django_migrations")
             cursor.fetchone()
             while Path(TROUBLE).exists():
+                Path(TROUBLED).touch()
                 time.sleep(0.05)
         return bool(super().schedule_changed())

@@ -9,8 +9,8 @@ from celery.beat import ScheduleEntry, Scheduler
 
 #: Where a scheduler writes what it does.
 DIARY = "diary.txt"
-#: While this file exists in the folder of a beat, its scheduler hangs, or fails.
-TROUBLE = "trouble"
+#: While this file exists in the folder of a beat, its scheduler hangs, or fails; and the file that tells that it hangs.
+TROUBLE, TROUBLED = "trouble", "troubled"
 
 
 class DiaryEntry(ScheduleEntry):

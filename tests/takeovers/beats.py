@@ -64,7 +64,8 @@ class Beats:
         """The signals of leadership so far, in the order in which they were written down."""
         if not self._told.exists():
             return []
-        return [json.loads(line) for line in self._told.read_text().splitlines()]
+        lines = self._told.read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]  # the last one may be on its way
 
     def elected(self) -> list[Elected]:
         """Who has told that it leads, in the order of time."""

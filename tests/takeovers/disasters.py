@@ -7,10 +7,14 @@ import random
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import redis
 
+from celery_coord.app import coordination
+from celery_coord.errors import CoordError
+from celery_coord.leader import leader_of
 from celery_coord.operating import step_down
 from celery_coord.testing import LocalServer
 from tests.integration.local_processes import PATIENCE, wait_until
@@ -63,6 +67,7 @@ def take_over(count: int, dice: random.Random, folder: Path) -> History:
         beats.leader(after=driver.struck[-1].term if driver.struck[-1].kind != SHORT_STALL else 0)
         time.sleep(_QUIET)
         ended = time.time()
+        _wait_for_what_is_due(wire, ended)
         beats.end()
         _hear_all(wire, server)
         return History(GRIDS, INTERVALS, wire.log, beats.elected(), driver.struck, ended)
@@ -79,6 +84,17 @@ def _kinds(count: int, dice: random.Random) -> Iterator[str]:
             yield kind
             count -= kind != SHORT_STALL
         hand = list(_DECK)
+
+
+def _wait_for_what_is_due(wire: Wire, until: float) -> None:
+    """Until the leader has come to an instant of each entry that is later than this: it may have been kept waiting."""
+    for entry in (*GRIDS, *INTERVALS):
+        heard = wire.wait_for(
+            lambda event, entry=entry: isinstance(event, Message) and event.entry == entry and event.due > until,
+            after=0,
+            timeout=PATIENCE,
+        )
+        assert heard, f"{entry} was not sent any more at the end"
 
 
 def _hear_all(wire: Wire, server: LocalServer) -> None:
@@ -101,6 +117,7 @@ class _Driver:
         self._beats = beats
         self._dice = dice
         self._app = make_app(server.url)
+        self._app.conf.coord_store_timeout = PATIENCE  # that of the beats is so short that a busy machine exceeds it
         self._term = 0
         self.struck: list[Struck] = []
 
@@ -167,8 +184,17 @@ class _Driver:
 
     def _step_down(self, leader: Elected) -> None:
         self._note(STEP_DOWN, leader)
-        step_down(self._app, "beat", 10.0)
+        wait_until(self._has_stepped_down, "a leader that can be asked, should this one be late")
         self._wait_for_another(leader)
+
+    def _has_stepped_down(self) -> bool:
+        """Whether who leads now has been asked to step down, and has; not where nobody leads."""
+        if not leader_of(coordination(self._app).store, "beat"):
+            return False
+        with suppress(CoordError):  # it has ended since
+            step_down(self._app, "beat", 10.0)
+            return True
+        return False
 
     def _stall_long(self, leader: Elected) -> None:
         self._stall(self._dice.uniform(1.3, 3.0) * TTL)

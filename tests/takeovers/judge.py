@@ -9,7 +9,7 @@ What must hold:
 * terms only grow, and in each one process sends: the one that was elected.
 
 One excuse is heard for an instant that is missing: a beat had claimed it, and was killed before the broker had it.
-The kill must have come in that instant, or as a store went on that had stalled over the claim: see `EXCUSE`.
+The kill must have come about then, or as a store went on that had stalled over the claim: see `EXCUSE`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Verdict:
     Attributes:
         twice: instants that were sent more than once.
         missing: instants that were never sent, and that nothing excuses.
-        excused: instants that were never sent since the beat that had claimed them was killed in that instant.
+        excused: instants that were never sent since the beat that had claimed them was killed about then.
         wrong: what else was wrong.
     """
 
@@ -68,16 +68,23 @@ class Verdict:
         return [*self.twice, *self.missing, *self.wrong]
 
 
-def judge(history: History) -> Verdict:
-    """Compare what happened with what must hold."""
-    return _Court(history).verdict()
+def judge(history: History, excuse: float = EXCUSE) -> Verdict:
+    """Compare what happened with what must hold.
+
+    Args:
+        history: what happened.
+        excuse: how near a kill must be to the claim that it cut off, in seconds: as long as the machine may let
+            the claimer wait before it sends.
+    """
+    return _Court(history, excuse).verdict()
 
 
 class _Court:
     """One hearing."""
 
-    def __init__(self, history: History) -> None:
+    def __init__(self, history: History, excuse: float) -> None:
         self._history = history
+        self._excuse = excuse
         self._found = Verdict()
         self._messages: dict[str, list[Message]] = defaultdict(list)
         for message in history.messages:
@@ -150,7 +157,7 @@ class _Court:
         stalls = [struck.at for struck in self._history.struck if struck.kind in {SHORT_STALL, LONG_STALL}]
         answered = [right.claim.at, *(at for at in stalls if at > right.claim.at)]
         return right.place == self._last_places[right.claim.term] and any(
-            struck.kind == CRASH and struck.term == right.claim.term and abs(struck.at - at) <= EXCUSE
+            struck.kind == CRASH and struck.term == right.claim.term and abs(struck.at - at) <= self._excuse
             for struck in self._history.struck
             for at in answered
         )

@@ -13,7 +13,7 @@ from tests.takeovers.wire import Wire
 
 pytestmark = pytest.mark.server
 
-RECORDS = "coord-records:{coord:leader:beat}"
+RECORDS = "coord1-records:{coord:leader:beat}"
 
 
 def test_claims_and_messages_are_read_in_the_order_of_the_server(server: LocalServer, client: redis.Redis) -> None:

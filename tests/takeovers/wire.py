@@ -12,7 +12,7 @@ from typing import Self
 
 from tests.takeovers.history import Claim, Message, Payment
 
-_RECORDS = "coord-records:{coord:leader:beat}"
+_RECORDS = "coord1-records:{coord:leader:beat}"
 _RUN = "run:"
 _OWED = "owed:"
 _QUEUE = "celery"

@@ -56,8 +56,11 @@ class FlakyStore(MemoryStore):
         self._ask("acquire")
         return super().acquire(key, owner, ttl, heed_cooldown=heed_cooldown, label=label, remember=remember)
 
-    def renew(self, leases: list[Lease]) -> list[bool]:  # type: ignore[override]
-        self._ask("renew")
+    def renew(self, leases: list[Lease]) -> list[bool | StoreError]:  # type: ignore[override]
+        try:
+            self._ask("renew")
+        except StoreError as error:
+            return [error] * len(leases)
         return super().renew(leases)
 
     def settle(

@@ -15,9 +15,10 @@ from doubles import FlakyStore, Seen
 
 from celery_coord.claims import Claims, NotClaimed
 from celery_coord.debts import Debt, Debts
-from celery_coord.election import RUN
 from celery_coord.errors import StoreError
 from celery_coord.events import EntryFailed, EntrySkipped
+from celery_coord.last_runs import LastRuns
+from celery_coord.leader import RUN
 from celery_coord.lease import Lease, Owner
 from celery_coord.testing import FakeClock
 from celery_coord.undisturbed import Undisturbed
@@ -85,24 +86,24 @@ class Beats:
         app.now = lambda: datetime.fromtimestamp(self.clock.time(), UTC)
         app.conf.beat_schedule = entries or self.schedule
         app.conf.result_expires = None
-        records, opened_at = self.store.records(KEY), self.clock.time()
+        found, opened_at = self.store.records(KEY), self.clock.time()
+
+        def held() -> Lease | None:
+            return lease if leads() else None
+
         inner = Inner(app)
         inner.undisturbed = Undisturbed()
+        term = {"lease": held, "term": lease.token, "key": KEY, "clock": self.clock}
+        inner.runs = LastRuns(found, **term, store=self.store, debts=self.debts, patience=4)
         inner.claims = Claims(
             inner,
-            lease=lambda: lease if leads() else None,
-            term=lease.token,
-            key=KEY,
-            store=self.store,
-            clock=self.clock,
-            records=records,
+            **term,
+            runs=inner.runs,
             opened_at=opened_at,
             catch_up=self.catch_up,  # type: ignore[arg-type]
             late_after=11,
             notify=self.seen,
             undisturbed=inner.undisturbed,
-            debts=self.debts,
-            patience=4,
         )
         return inner
 
@@ -935,7 +936,7 @@ def test_an_instant_that_can_be_given_back_no_more_is_owed_and_sent_by_who_leads
         two[0].claims.pay()
 
     assert two[0].dues == minutes(1, 0)
-    beats.debts.add(Debt("report", one.claims._claimed_under, f"{NOON:.6f} 1", "", NOON))  # it had not heard of it
+    beats.debts.add(Debt("report", one.runs.written_under, f"{NOON:.6f} 1", "", NOON))  # it had not heard of it
     two[0].claims.refresh()
     two[0].claims.pay()
     assert two[0].dues == minutes(1, 0)
@@ -949,7 +950,7 @@ def test_an_instant_that_is_owed_is_sent_once_though_two_believe_that_they_lead(
     two = beats.after_a_crash()
     beats.go(two)
     monkeypatch.setattr(store, "_is_holder", lambda lease: True)
-    store.record(one.claims._claimed_under, f"owed:{NOON - 60:.6f}:report", f"{NOON - 60:.6f}")
+    store.record(one.runs.written_under, f"owed:{NOON - 60:.6f}:report", f"{NOON - 60:.6f}")
 
     for beat in (one, two):
         beat.claims.refresh()
@@ -963,7 +964,7 @@ def test_what_is_owed_and_cannot_be_sent_stays_owed(beats: Beats, store: FlakySt
     one = beats.new()
     beats.go(one)
     fact = f"owed:{NOON - 60:.6f}:report"
-    store.record(one.claims._claimed_under, fact, f"{NOON - 60:.6f}")
+    store.record(one.runs.written_under, fact, f"{NOON - 60:.6f}")
     one.broken = True
     one.claims.refresh()
     one.claims.pay()
@@ -1022,3 +1023,26 @@ def test_what_another_took_back_is_learnt_from_a_refused_claim_as_well(beats: Be
     beats.go(two[0], 61)
 
     assert two[0].dues == minutes(0, 1)
+
+
+@pytest.mark.parametrize("older", ["an earlier claim", "nothing"])
+def test_a_leader_does_not_repeat_what_its_store_has_forgotten(beats: Beats, store: FlakyStore, older: str) -> None:
+    """15. At most once: after a fail-over that lost writes the leader knows better than the store what it has sent."""
+    beats.catch_up = "all"
+    leader = beats.new()
+    beats.go(leader, 60)
+    before = store.records(KEY)[RUN + "report"]
+    beats.go(leader, 180)
+    sent = list(leader.dues)
+
+    held = store.look(KEY).held
+    assert held is not None
+    lost = Lease(KEY, held.holder, held.token or 0, 1e9)
+    store.record(lost, RUN + "report", before if older == "an earlier claim" else "")
+    leader.claims.refresh()
+    beats.go(leader, 120)
+
+    assert leader.dues[: len(sent)] == sent
+    assert leader.dues == sorted(set(leader.dues))
+    assert len(leader.dues) == len(sent) + 2
+    assert store.records(KEY)[RUN + "report"].startswith(f"{leader.dues[-1]:.0f}"[:6])

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from celery import Celery
 
-from celery_coord import ConfigurationError, CoordError, Election, component
+from celery_coord import ConfigurationError, CoordError, Election, component, operating
 from celery_coord.components import ComponentsStep
 from celery_coord.lease import Lease, Owner
 from celery_coord.operating import leaders, step_down
-from celery_coord.testing import use_memory
+from celery_coord.testing import FakeClock, use_memory
 from celery_coord.worker import CheckStep
 
 
@@ -101,3 +102,31 @@ def test_one_that_does_not_step_down_in_time_is_named(app: Celery) -> None:
     with pytest.raises(CoordError, match=rf"host:1 still leads poller after 0.1 s, in term {lease.token}"):
         step_down(app, "poller", timeout=0.1)
     assert store.request("leader:poller") == str(lease.token)
+
+
+def test_one_who_takes_over_without_being_woken_is_waited_for(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """16. Who asks once a second leads a moment later; until then it is not said that nobody does."""
+    clock = FakeClock()
+    store = use_memory(app, clock).store
+
+    def campaign(label: str) -> Lease:
+        lease = store.acquire("leader:poller", Owner.new("x"), 60, heed_cooldown=False, label=label)
+        assert isinstance(lease, Lease)
+        return lease
+
+    first = campaign("host:1")
+
+    def sleep(seconds: float) -> None:
+        """The first one follows the request, and the other one asks after a second."""
+        clock.advance(seconds)
+        if store.request("leader:poller") == str(first.token):
+            store.settle(first)
+        if clock.monotonic() > 1.0 and not leaders(app):
+            campaign("host:2")
+
+    monkeypatch.setattr(operating, "time", SimpleNamespace(monotonic=clock.monotonic, sleep=sleep))
+
+    now = step_down(app, "poller")
+
+    assert now is not None
+    assert now.label == "host:2"

@@ -37,8 +37,11 @@ from celery_coord import (
 )
 from celery_coord.claims import NotClaimed
 from celery_coord.drop import Revoked
+from celery_coord.errors import NewerLayout
 from celery_coord.lease import Lease, Owner
 from celery_coord.run import Replaced
+from celery_coord.stores.redis.locks import NoAnswerError
+from celery_coord.stores.redis.servers import TooFewReplicas
 from celery_coord.testing import ServerMissing
 
 ERRORS = [
@@ -48,6 +51,9 @@ ERRORS = [
     NoLease("none"),
     LeaseLost("k", "run/0/x"),
     StoreError("away"),
+    NewerLayout("k", 2, 1),
+    TooFewReplicas(0, 1),
+    NoAnswerError(),
     NotLeader("poller"),
     NotClaimed("nightly"),
     ServerMissing("install one"),

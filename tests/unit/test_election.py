@@ -7,7 +7,7 @@ import random
 import pytest
 from doubles import FlakyStore, Seen
 
-from celery_coord.election import RUN, Candidate, leader_of
+from celery_coord.election import Candidate
 from celery_coord.errors import StoreError
 from celery_coord.events import (
     ComponentFailed,
@@ -18,6 +18,7 @@ from celery_coord.events import (
     LeaderObserved,
     LeaderResigned,
 )
+from celery_coord.leader import RUN, leader_of
 from celery_coord.lease import Held, Owner
 from celery_coord.stores.memory import MemoryStore
 from celery_coord.testing import FakeClock
@@ -264,7 +265,10 @@ class Unreliable(MemoryStore):
         return self._unreliably(lambda: super(Unreliable, self).acquire(*args, **kwargs))  # type: ignore[arg-type]
 
     def renew(self, leases: object) -> object:  # type: ignore[override]
-        return self._unreliably(lambda: super(Unreliable, self).renew(leases))  # type: ignore[arg-type]
+        try:
+            return self._unreliably(lambda: super(Unreliable, self).renew(leases))  # type: ignore[arg-type]
+        except StoreError as error:
+            return [error] * len(leases)  # type: ignore[arg-type]
 
     def settle(self, *args: object, **kwargs: object) -> object:  # type: ignore[override]
         return self._unreliably(lambda: super(Unreliable, self).settle(*args, **kwargs))  # type: ignore[arg-type]

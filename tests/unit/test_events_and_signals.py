@@ -7,6 +7,7 @@ from typing import Any, get_args
 import pytest
 
 from celery_coord import events, signals
+from celery_coord.testing import FakeClock
 
 EXAMPLES: dict[str, Any] = {"float": 1.5, "int": 7, "float | None": 1.5, "str": "text"}
 
@@ -28,7 +29,7 @@ def test_whatever_can_happen_has_a_log_line_and_a_signal_with_its_fields(
     signal.connect(receive, weak=False)
     try:
         with caplog.at_level(logging.DEBUG, logger="celery_coord"):
-            events.log(example(kind))
+            events.Log(FakeClock())(example(kind))
             signals.send("an app", example(kind))
     finally:
         signal.disconnect(receive)
@@ -43,6 +44,6 @@ def test_whatever_can_happen_has_a_log_line_and_a_signal_with_its_fields(
 
 def test_a_drop_says_why_who_and_for_how_long(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="celery_coord"):
-        events.log(events.TaskDropped("refresh", "id-1", "held", "k", "run/0/x", "worker 1", 4.26))
+        events.Log(FakeClock())(events.TaskDropped("refresh", "id-1", "held", "k", "run/0/x", "worker 1", 4.26))
 
     assert caplog.messages == ["refresh[id-1] dropped: k is held by run/0/x (worker 1), 4.3 s left"]

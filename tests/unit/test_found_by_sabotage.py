@@ -16,7 +16,6 @@ from doubles import FlakyStore, Seen
 from celery_coord import current_lease, delivery
 from celery_coord.app import coordination
 from celery_coord.beat import LeaderScheduler
-from celery_coord.clock import SystemClock
 from celery_coord.election import Candidate
 from celery_coord.gate import Claim, Ending, Gate, Kind
 from celery_coord.interrupt import Interrupt
@@ -172,13 +171,13 @@ def test_the_parent_keeps_what_a_child_began_until_it_is_dead(monkeypatch: pytes
     assert 4711 in children._latest
 
 
-def test_a_lease_that_ends_after_its_body_interrupts_nobody() -> None:
+def test_a_lease_that_ends_after_its_body_interrupts_nobody(clock: FakeClock) -> None:
     """6. An interruption is for the run that lost its lease, and not for what comes after its body."""
-    clock = SystemClock()
     holding = Holding(Lease("k", "run/0/nonce", 1, 0.1), clock, asked_at=clock.monotonic(), max_hold=3600)
 
     with Interrupt(holding):
         pass
+    clock.advance(0.1)
     time.sleep(0.3)
 
     assert holding.lost

@@ -9,6 +9,7 @@ from doubles import FlakyStore, Seen, StillKeeper
 
 from celery_coord import Cooldown, LeaseLost, NoLease, current_lease
 from celery_coord.errors import StoreError
+from celery_coord.events import CooldownStarted, LeaseLost as LostEvent
 from celery_coord.gate import Admitted, Claim, Ending, Gate, Kind, Unanswered
 from celery_coord.lease import Cooling, Done, Held, Owner
 from celery_coord.renewal import Holding, Keeper
@@ -142,6 +143,16 @@ def test_a_lease_that_is_no_longer_trusted_earns_no_quiet_period_though_the_stor
 
     assert not store.look("k")
     assert seen.kinds == ["LeaseAcquired", "LeaseReleased", "LeaseLost", "LeaseOutlived"]
+
+
+@pytest.mark.parametrize(("max_hold", "why"), [(20.0, "max_hold"), (3600.0, "unrenewed")])
+def test_a_body_that_ends_before_the_keeper_has_told_of_its_loss_says_why(
+    gate: Gate, clock: FakeClock, seen: Seen, max_hold: float, why: str
+) -> None:
+    """As the keeper would have: it was not to be renewed any longer, or it could not be."""
+    gate.admit(claim(max_hold=max_hold), lambda: clock.advance(29), failed)
+
+    assert [lost.why for lost in seen.of(LostEvent)] == [why]
 
 
 def test_a_failure_under_a_lost_lease_is_a_loss_and_no_result(gate: Gate, store: FlakyStore, seen: Seen) -> None:
@@ -348,8 +359,106 @@ def test_what_the_store_did_not_answer_is_settled_when_it_is_back(
     look = store.look("k")
     assert look.held is None
     assert look.cooling is not None
-    assert look.cooling.left == 60
+    assert look.cooling.left == 58
     assert seen.kinds == ["LeaseAcquired", "StoreFailed", "LeaseReleased", "CooldownStarted"]
+
+
+@pytest.mark.parametrize("ttl", [30.0, 0.0], ids=["with a lease", "without"])
+def test_a_quiet_period_counts_from_the_end_of_the_body_also_where_it_is_begun_late(
+    gate: Gate, store: FlakyStore, keeper: Keeper, seen: Seen, ttl: float
+) -> None:
+    """13. It ends when it would have ended had the store answered; so does what is remembered of the run."""
+
+    def body() -> None:
+        store.away = True
+
+    ours = claim(ttl=ttl)
+    gate.admit(ours, body, lambda _: Ending(Kind.WELL, remember=100))
+    store.clock.advance(10)
+    store.away = False
+    keeper.round()
+
+    assert store.look("k").cooling.left == 50  # type: ignore[union-attr]
+    assert [event.seconds for event in seen.events if isinstance(event, CooldownStarted)] == [50]
+    store.clock.advance(89)
+    assert isinstance(gate.admit(ours, never, failed), Done)
+    store.clock.advance(2)
+    assert isinstance(gate.admit(ours, lambda: None, failed), Admitted)
+
+
+@pytest.mark.parametrize("ttl", [30.0, 0.0], ids=["with a lease", "without"])
+def test_a_quiet_period_that_is_over_before_the_store_is_back_is_not_begun(
+    gate: Gate, store: FlakyStore, keeper: Keeper, seen: Seen, ttl: float
+) -> None:
+    """13. It ends by itself. That the run has ended is remembered all the same."""
+
+    def body() -> None:
+        store.away = True
+
+    ours = claim(ttl=ttl, cooldown=Cooldown(5))
+    gate.admit(ours, body, lambda _: Ending(Kind.WELL, remember=100))
+    store.clock.advance(5)
+    store.away = False
+    keeper.round()
+
+    assert not store.look("k")
+    assert isinstance(gate.admit(ours, never, failed), Done)
+    assert "CooldownStarted" not in seen.kinds
+
+
+def test_a_key_that_is_kept_for_a_retry_is_not_kept_for_longer_where_that_comes_late(
+    gate: Gate, store: FlakyStore, keeper: Keeper, clock: FakeClock
+) -> None:
+    """7. It is held until the retry is due and a ttl more, counted from the end of the body."""
+
+    def body() -> None:
+        store.away = True
+
+    gate.admit(claim(), body, lambda _: Ending(Kind.PASSED_ON, remember=600, hold=90))
+    clock.advance(10)
+    store.away = False
+    keeper.round()
+
+    assert store.look("k").held.left == 80  # type: ignore[union-attr]
+
+
+def test_what_a_run_was_granted_unheard_keeps_nobody_away_who_asks_next_in_its_process(
+    gate: Gate, store: FlakyStore, keeper: Keeper, clock: FakeClock, seen: Seen
+) -> None:
+    """8. No run is dropped in favour of one that does not exist."""
+    unheard = claim()
+    store.away = True
+    gate.admit(unheard, never, failed)
+    store.away = False
+    store.acquire("k", unheard.owner, 30, heed_cooldown=True)  # it lay in the store's queue
+
+    assert gate.admit(claim(), lambda: 42, failed) == Admitted(42)
+
+    assert seen.kinds[:2] == ["LeaseAbandoned", "LeaseAcquired"]
+
+
+def test_what_a_run_was_granted_unheard_is_taken_back_before_the_store_is_known_to_be_back(
+    gate: Gate, store: FlakyStore, keeper: Keeper
+) -> None:
+    """8. A store that stalls finds the request that takes it back behind the one that asked for it."""
+    store.away = True
+    gate.admit(claim(), never, failed)
+
+    keeper.round()
+
+    assert store.asked == ["acquire", "settle"]
+
+
+def test_of_those_who_were_granted_unheard_none_is_known_for_ever(
+    gate: Gate, store: FlakyStore, keeper: Keeper, clock: FakeClock
+) -> None:
+    store.away = True
+    for _ in range(100):
+        gate.admit(claim(), never, failed)
+        clock.advance(10)
+        keeper.round()
+
+    assert len(gate._disowned) < 10
 
 
 def test_what_the_store_did_not_answer_is_given_up_when_the_lease_has_ended(

@@ -12,7 +12,7 @@ from doubles import FlakyStore, Seen
 from local_processes import wait_until
 
 from celery_coord import interrupt
-from celery_coord.clock import SystemClock
+from celery_coord.clock import Clock, SystemClock
 from celery_coord.errors import LeaseLost
 from celery_coord.gate import Admitted, Claim, Ending, Gate, Kind, current_lease
 from celery_coord.interrupt import Interrupt
@@ -28,12 +28,20 @@ def handler() -> Iterator[list[int]]:
     got: list[int] = []
     before = signal.signal(signal.SIGURG, lambda number, _: got.append(number))
     yield got
+    for thread in threading.enumerate():
+        if thread.name == "celery_coord-interrupt":
+            thread.join(30)  # it may be about to send its last signal
     signal.signal(signal.SIGURG, before)
 
 
-def held_for(ttl: float) -> Holding:
-    clock = SystemClock()
-    return Holding(Lease("k", "run/0/nonce", 1, ttl), clock, asked_at=clock.monotonic(), max_hold=3600)
+def held_for(ttl: float, clock: Clock | None = None, *, key: str = "k") -> Holding:
+    clock = clock or SystemClock()
+    return Holding(Lease(key, "run/0/nonce", 1, ttl), clock, asked_at=clock.monotonic(), max_hold=3600)
+
+
+def let_pass(clock: FakeClock, seconds: float, *, soon: float = 0.0) -> None:
+    """In another thread: a handler of signals that strikes this one reads the clock."""
+    threading.Timer(soon, clock.advance, (seconds,)).start()
 
 
 def block() -> None:
@@ -66,18 +74,19 @@ def test_a_call_that_blocks_is_interrupted_when_the_keeper_finds_the_lease_gone(
         block()
 
 
-def test_a_body_that_goes_on_is_interrupted_once() -> None:
-    holding, times = held_for(0.1), 0
+def test_a_body_that_goes_on_is_interrupted_once(clock: FakeClock) -> None:
+    holding = held_for(0.1, clock)
+
+    def lose_it() -> None:
+        let_pass(clock, 0.1)
+        block()
 
     with Interrupt(holding):
-        for _ in range(2):
-            try:
-                time.sleep(0.3)
-            except LeaseLost:
-                times += 1
+        with pytest.raises(LeaseLost):
+            lose_it()
+        time.sleep(0.3)  # some times as long as it takes to send the signal again
 
     assert holding.lost
-    assert times == 1
 
 
 def test_a_body_that_has_ended_is_not_interrupted() -> None:
@@ -89,30 +98,43 @@ def test_a_body_that_has_ended_is_not_interrupted() -> None:
 
 
 @pytest.mark.parametrize(("outer_ttl", "inner_ttl"), [(0.5, 0.1), (0.1, 0.4)])
-def test_the_inner_body_alone_is_interrupted_and_then_the_outer_one(outer_ttl: float, inner_ttl: float) -> None:
+def test_the_inner_body_alone_is_interrupted_and_then_the_outer_one(
+    clock: FakeClock, outer_ttl: float, inner_ttl: float
+) -> None:
     """Whichever of them was lost first: an eager run is part of its caller's body."""
-    outer, inner = held_for(outer_ttl), held_for(inner_ttl)
+    outer, inner = held_for(outer_ttl, clock, key="outer"), held_for(inner_ttl, clock, key="inner")
 
     def body() -> None:
-        with pytest.raises(LeaseLost), Interrupt(inner):
-            block()
-        assert inner.lost
-        block()
+        try:
+            with Interrupt(inner):
+                let_pass(clock, min(outer_ttl, inner_ttl))
+                let_pass(clock, inner_ttl - min(outer_ttl, inner_ttl), soon=0.2)
+                block()
+        except LeaseLost as lost:
+            if lost.key == "inner":  # else the outer one was struck in the moment in which the inner one ended
+                let_pass(clock, outer_ttl)
+                block()
+            raise
 
-    with pytest.raises(LeaseLost), Interrupt(outer):
+    with pytest.raises(LeaseLost) as last, Interrupt(outer):
         body()
 
+    first = last.value.__context__
+    assert isinstance(first, LeaseLost)
+    assert (first.key, last.value.key) == ("inner", "outer")
 
-def test_a_soft_time_limit_is_none_of_our_business() -> None:
+
+def test_a_soft_time_limit_is_none_of_our_business(clock: FakeClock) -> None:
     """Celery's pool sends it by SIGUSR1, also in the moment in which a lease is lost."""
     got: list[int] = []
     before = signal.signal(signal.SIGUSR1, lambda number, _: got.append(number))
 
     def body() -> None:
         signal.raise_signal(signal.SIGUSR1)
+        let_pass(clock, 0.1)
         block()
 
-    with pytest.raises(LeaseLost), Interrupt(held_for(0.1)):
+    with pytest.raises(LeaseLost), Interrupt(held_for(0.1, clock)):
         body()
     signal.raise_signal(signal.SIGUSR1)
 
@@ -199,13 +221,14 @@ def test_a_handler_that_calls_the_one_before_it_ends(handler: list[int]) -> None
     assert theirs == [signal.SIGURG]
 
 
-def test_a_lease_that_was_settled_interrupts_nobody() -> None:
+def test_a_lease_that_was_settled_interrupts_nobody(clock: FakeClock) -> None:
     """A time limit may strike between the end of a body and the end of its interruption."""
-    holding = held_for(0.05)
+    holding = held_for(0.05, clock)
     stale = Interrupt(holding)
     stale.__enter__()
 
     holding.ended = True
+    clock.advance(0.05)
     time.sleep(0.2)
     signal.raise_signal(signal.SIGURG)
 

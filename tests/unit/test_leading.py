@@ -17,16 +17,18 @@ from celery import Celery
 from celery_coord import ConfigurationError, Election, Leader, NotLeader, signals
 from celery_coord.app import coordination
 from celery_coord.lease import Lease, Owner
-from celery_coord.testing import use_memory
+from celery_coord.testing import FakeClock, use_memory
 
 PATIENCE = 20.0
+TTL = 0.6
 
 
 @pytest.fixture
-def app() -> Celery:
+def app(clock: FakeClock) -> Celery:
+    """Its leases are renewed in real time, and end when a test lets time pass: a slow machine loses none."""
     app = Celery("components", broker="memory://", set_as_current=False)
-    app.conf.coord_leader_ttl = 0.6
-    use_memory(app)
+    app.conf.coord_leader_ttl = TTL
+    use_memory(app, clock)
     return app
 
 
@@ -42,12 +44,43 @@ def failures(app: Celery) -> Iterator[list[dict[str, Any]]]:
     signals.component_failed.disconnect(note, sender=app)
 
 
+@pytest.fixture
+def resignations(app: Celery) -> Iterator[list[str]]:
+    """Why this process resigned, each time."""
+    said: list[str] = []
+
+    def note(sender: Any, why: str, **fields: Any) -> None:
+        said.append(why)
+
+    signals.leader_resigned.connect(note, sender=app)
+    yield said
+    signals.leader_resigned.disconnect(note, sender=app)
+
+
 def until(condition: Callable[[], object]) -> None:
     for _ in range(int(PATIENCE / 0.01)):
         if condition():
             return
         threading.Event().wait(0.01)
     pytest.fail("it never came true")
+
+
+def pass_time(clock: FakeClock, election: Election, seconds: float) -> None:
+    """Let time pass, and a leader renew meanwhile."""
+    for _ in range(round(seconds / TTL * 3)):
+        clock.advance(TTL / 3)
+        until(lambda: election.trusted_for > TTL * 0.9)
+
+
+def go_on_until(condition: Callable[[], object], clock: FakeClock, election: Election) -> None:
+    """As `until`, while time passes; a leader has the time to renew."""
+
+    def is_so() -> object:
+        if not election.leads or election.trusted_for > TTL / 2:
+            clock.advance(0.01)
+        return condition()
+
+    until(is_so)
 
 
 def taken(app: Celery, name: str = "poller", ttl: float = 60) -> Lease:
@@ -84,7 +117,7 @@ def test_a_campaign_waits_until_it_leads(app: Celery) -> None:
 
     assert election.leads
     assert election.ensure() == election.term
-    assert 0 < election.trusted_for <= 0.6
+    assert 0 < election.trusted_for <= TTL
     leader = election.observe()
     assert isinstance(leader, Leader)
     assert leader.term == election.term
@@ -171,7 +204,7 @@ def looping(election: Election, each_round: Callable[[int], object], **options: 
     return thread
 
 
-def test_a_loop_calls_hooks_and_rounds_with_the_term(app: Celery) -> None:
+def test_a_loop_calls_hooks_and_rounds_with_the_term(app: Celery, clock: FakeClock) -> None:
     diary = Diary()
     election = Election("poller", app=app, elected=diary("elected"), deposed=diary("deposed"))
     end = threading.Event()
@@ -182,7 +215,7 @@ def test_a_loop_calls_hooks_and_rounds_with_the_term(app: Celery) -> None:
     depose(app)
     until(lambda: diary.words() == ["elected", "round", "deposed"])
     coordination(app).store._guards["leader:poller"].held_until = 0.0  # type: ignore[attr-defined]
-    until(lambda: diary.words() == ["elected", "round", "deposed", "elected", "round"])
+    go_on_until(lambda: diary.words() == ["elected", "round", "deposed", "elected", "round"], clock, election)
     end.set()
     loop.join(PATIENCE)
 
@@ -212,7 +245,9 @@ def test_a_loop_goes_on_after_a_round_that_raises(app: Celery, failures: list[di
     }
 
 
-def test_one_whose_hook_raises_gives_the_term_up(app: Celery, failures: list[dict[str, Any]]) -> None:
+def test_one_whose_hook_raises_gives_the_term_up(
+    app: Celery, failures: list[dict[str, Any]], resignations: list[str]
+) -> None:
     """One that cannot begin does not keep others away."""
     diary = Diary()
 
@@ -221,8 +256,7 @@ def test_one_whose_hook_raises_gives_the_term_up(app: Celery, failures: list[dic
 
     election = Election("poller", app=app, elected=fail)
     loop = looping(election, diary("round"))
-    until(lambda: failures)
-    until(lambda: election.observe() is None)
+    until(lambda: "unable" in resignations)
     election.stop()
     loop.join(PATIENCE)
 
@@ -232,11 +266,16 @@ def test_one_whose_hook_raises_gives_the_term_up(app: Celery, failures: list[dic
 
 def test_one_that_is_stuck_in_a_round_lets_another(app: Celery) -> None:
     """Leadership follows health: a loop that is stuck stops leading."""
-    election, go_on = Election("poller", app=app), threading.Event()
-    loop = looping(election, lambda _: go_on.wait(PATIENCE), longest_round=0.2)
-    until(lambda: election.leads)
+    election, begun, go_on = Election("poller", app=app), threading.Event(), threading.Event()
 
-    until(lambda: election.observe() is None)
+    def stuck(term: int) -> None:
+        begun.set()
+        go_on.wait(PATIENCE)
+
+    loop = looping(election, stuck, longest_round=0.2)
+    assert begun.wait(PATIENCE)
+
+    until(lambda: election.observe() is None)  # no time passes: its lease cannot have ended by itself
     lease = taken(app)
     go_on.set()
     election.stop()
@@ -247,15 +286,18 @@ def test_one_that_is_stuck_in_a_round_lets_another(app: Celery) -> None:
     assert held.token == lease.token
 
 
-def test_a_round_may_last_longer_than_the_ttl(app: Celery) -> None:
-    election, terms, go_on = Election("poller", app=app, ttl=0.2), [], threading.Event()
+def test_a_round_may_last_longer_than_the_ttl(app: Celery, clock: FakeClock) -> None:
+    election, terms, go_on = Election("poller", app=app), [], threading.Event()
 
     def long(term: int) -> None:
         terms.append(term)
-        go_on.wait(0.7)
+        go_on.wait(PATIENCE)
         terms.append(election.ensure())
 
     loop = looping(election, long)
+    until(lambda: terms)
+    pass_time(clock, election, 2 * TTL)
+    go_on.set()
     until(lambda: len(terms) >= 2)
     election.stop()
     loop.join(PATIENCE)
@@ -263,14 +305,14 @@ def test_a_round_may_last_longer_than_the_ttl(app: Celery) -> None:
     assert terms[0] == terms[1]
 
 
-def test_a_loop_hands_over_between_two_rounds(app: Celery) -> None:
+def test_a_loop_hands_over_between_two_rounds(app: Celery, clock: FakeClock) -> None:
     """A term limit makes a healthy leader hand over; the work is brought to an end first."""
     diary = Diary()
     election = Election("poller", app=app, term_limit=0.2, deposed=diary("deposed"))
     led_at_the_end: list[bool] = []
     election._on_deposed = lambda term: led_at_the_end.append(election.leads)
     loop = looping(election, diary("round"))
-    until(lambda: len({term for _, term in diary.lines}) >= 3)
+    go_on_until(lambda: len({term for _, term in diary.lines}) >= 3, clock, election)
     election.stop()
     loop.join(PATIENCE)
 
@@ -278,7 +320,7 @@ def test_a_loop_hands_over_between_two_rounds(app: Celery) -> None:
 
 
 def test_what_was_done_is_seen_by_observers(app: Celery) -> None:
-    with Election("poller", app=app, ttl=0.3) as election:
+    with Election("poller", app=app) as election:
         election.campaign()
         election.acted("counted sheep")
 
@@ -315,11 +357,16 @@ def test_an_asyncio_campaign_that_is_in_vain_leaves_the_loop_to_others(app: Cele
 
         counting = asyncio.ensure_future(count())
         async with Election("poller", app=app) as election:
+            campaign = asyncio.ensure_future(election.acampaign(timeout=PATIENCE))
+            while turns < 100:
+                await asyncio.sleep(0)
+            assert not campaign.done()
+            campaign.cancel()
             assert not await election.acampaign(timeout=0.2)
         counting.cancel()
         return turns
 
-    assert asyncio.run(main()) > 100
+    assert asyncio.run(main()) >= 100
 
 
 def test_an_asyncio_round_is_cancelled_when_the_leadership_ends_under_it(app: Celery) -> None:
@@ -420,7 +467,8 @@ def test_without_an_application_the_current_one_is_asked(app: Celery) -> None:
 def test_threads_that_begin_at_once_share_one_candidate(app: Celery) -> None:
     """Usable from threads: none makes a candidate of its own, which nobody could ask to resign."""
     app.__dict__.pop("_celery_coord")
-    election = Election("poller", app=app)
+    app.conf.coord_leader_ttl = 60
+    election, before = Election("poller", app=app), set(threading.enumerate())
     begin = threading.Barrier(8)
 
     def campaign() -> None:
@@ -433,7 +481,8 @@ def test_threads_that_begin_at_once_share_one_candidate(app: Celery) -> None:
     for thread in threads:
         thread.join(PATIENCE)
     assert election.campaign(timeout=PATIENCE)
-    candidates = [thread for thread in threading.enumerate() if thread.name == "celery_coord-poller"]
+    here = set(threading.enumerate()) - before
+    candidates = [thread for thread in here if thread.name == "celery_coord-poller"]
     election.resign()
 
     assert len(candidates) == 1
@@ -458,7 +507,7 @@ def test_a_hook_that_outlasts_its_term_is_followed_by_no_round(app: Celery) -> N
     assert diary.words() == ["elected", "deposed"]
 
 
-def test_one_that_resigned_while_the_store_was_stalled_campaigns_again(app: Celery) -> None:
+def test_one_that_resigned_while_the_store_was_stalled_campaigns_again(app: Celery, clock: FakeClock) -> None:
     """`resign` waits for so long and no longer; what comes after it is not lost."""
     store = coordination(app).store
     election = Election("poller", app=app)
@@ -479,7 +528,7 @@ def test_one_that_resigned_while_the_store_was_stalled_campaigns_again(app: Cele
     store.renew = renew  # type: ignore[method-assign]
     go_on.set()
 
-    assert election.campaign(timeout=PATIENCE)
+    go_on_until(lambda: election.leads, clock, election)  # once the lease that it gave up has ended
     election.resign()
     assert election.observe() is None
 
@@ -574,9 +623,9 @@ def test_a_coroutine_for_a_plain_loop_is_refused(app: Celery) -> None:
         Election("poller", app=app).run(work)
 
 
-def test_a_round_that_lasts_is_waited_for_when_its_leader_is_asked_to_step_down(app: Celery) -> None:
+def test_a_round_that_lasts_is_waited_for_when_its_leader_is_asked_to_step_down(app: Celery, clock: FakeClock) -> None:
     """It brings its round to an end, and resigns then: no two at work beside each other."""
-    election, go_on, led = Election("poller", app=app, ttl=0.2), threading.Event(), []
+    election, go_on, led = Election("poller", app=app), threading.Event(), []
 
     def work(term: int) -> None:
         go_on.wait(PATIENCE)
@@ -586,7 +635,7 @@ def test_a_round_that_lasts_is_waited_for_when_its_leader_is_asked_to_step_down(
     until(lambda: election.leads)
     coordination(app).store.ask("leader:poller", str(election.term), 60)
     until(lambda: election.retiring)
-    threading.Event().wait(0.5)  # longer than the ttl
+    pass_time(clock, election, 2 * TTL)
 
     go_on.set()
     until(lambda: led)

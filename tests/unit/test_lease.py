@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from celery_coord.lease import Cooling, Held, Look, Owner, is_of_same_run, trusted_until
+from celery_coord.lease import Cooling, Held, Look, Owner, is_of_same_run, kept_for_next, trusted_until
 
 
 def test_a_lease_is_believed_for_less_than_its_ttl_counted_from_before_the_request() -> None:
@@ -43,3 +43,20 @@ def test_a_look_reads_as_a_sentence_and_is_false_when_the_key_is_free() -> None:
     assert str(Look("k", None, None)) == "k is free"
     assert Look("k", held, cooling)
     assert not Look("k", None, None)
+
+
+@pytest.mark.parametrize(
+    ("holder", "left", "overdue"),
+    [
+        ("run/0/x", 30.0, False),
+        ("run/0/x", 30.005, False),  # a store may count in milliseconds
+        ("run/0/x", 3600.0, True),
+        (kept_for_next("run/0/x"), 3600.0, False),
+        (kept_for_next("run/0/x"), 1.0, False),
+    ],
+)
+def test_who_has_more_left_than_a_lease_lasts_has_not_renewed_since_the_clock_was_set_back(
+    holder: str, left: float, overdue: bool
+) -> None:
+    """8. No run is dropped in favour of a holder that has stopped renewing; a key that is kept is nobody's to renew."""
+    assert Held("k", holder, left, 1, "", 30.0).overdue is overdue

@@ -8,12 +8,12 @@ import time
 import pytest
 from doubles import FlakyStore, Seen, StillKeeper
 
-from celery_coord import LeaseLost
+from celery_coord import LeaseLost, renewal
 from celery_coord.clock import SystemClock
 from celery_coord.errors import StoreError
 from celery_coord.events import LeaseLost as Lost, StoreFailed
 from celery_coord.lease import Lease, Owner
-from celery_coord.renewal import Holding, Keeper
+from celery_coord.renewal import Holding, Keeper, finish
 from celery_coord.testing import FakeClock
 
 TTL = 30.0
@@ -195,7 +195,8 @@ def test_the_keepers_thread_outlives_a_surprise_and_wakes_for_a_shorter_lease(se
     keeper.watch(Holding(Lease("long", "a/0/x", 1, 600.0), clock, asked_at=now, max_hold=3600))
     time.sleep(0.05)
     keeper.watch(Holding(Lease("short", "b/0/x", 2, 0.15), clock, asked_at=now, max_hold=3600))
-    keeper.watch(Holding(Lease("middle", "c/0/x", 3, 6.0), clock, asked_at=now, max_hold=3600))
+    # Renewed a second from now, and trusted for long after that: the short one may be lost before it is renewed.
+    keeper.watch(Holding(Lease("middle", "c/0/x", 3, 60.0), clock, asked_at=now - 19, max_hold=3600))
 
     assert renewed.wait(30)
     assert "RuntimeError: surprise" in str(seen.of(StoreFailed)[0])
@@ -265,3 +266,57 @@ def test_what_cannot_be_done_later_keeps_nothing_else_waiting_and_has_an_end(
     assert done == [1]
     assert 5 <= len(asked) <= 10
     assert not keeper._later
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The keepers of other tests are none of this process's."""
+    monkeypatch.setattr(renewal, "_awaited", set())
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_process_that_ends_waits_until_the_store_has_heard(store: FlakyStore, seen: Seen) -> None:
+    """12. What it had left for later, and what the keeper is about to do, is done when `finish` returns."""
+    keeper, is_back = Keeper(store, SystemClock(), seen), threading.Event()
+    tries: list[bool] = []
+
+    def act() -> bool:
+        tries.append(is_back.is_set())
+        if not is_back.is_set():
+            is_back.set()
+            raise StoreError("away")
+        return True
+
+    keeper.do_later(act, until=time.monotonic() + 60)
+    finish(30)
+
+    assert tries == [False, True]
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_process_that_ends_does_not_wait_for_long(store: FlakyStore, seen: Seen) -> None:
+    """4. A store that stays away keeps nobody from ending."""
+    keeper = Keeper(store, SystemClock(), seen)
+
+    def never() -> bool:
+        raise StoreError("away")
+
+    keeper.do_later(never, until=time.monotonic() + 60)
+    begun = time.monotonic()
+    finish(0.1)
+
+    assert time.monotonic() - begun < 30
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_process_that_ends_waits_for_nothing_that_others_can_do(store: FlakyStore, seen: Seen) -> None:
+    keeper = Keeper(store, SystemClock(), seen)
+
+    def never() -> bool:
+        raise StoreError("away")
+
+    keeper.do_later(never, until=time.monotonic() + 60, awaited=False)
+    begun = time.monotonic()
+    finish(60)
+
+    assert time.monotonic() - begun < 30

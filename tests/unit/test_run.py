@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,8 +9,8 @@ from typing import Any
 import pytest
 from celery import Celery, Task, group, states
 from celery.app.task import Context
-from celery.app.trace import trace_task
 from celery.exceptions import Ignore, SoftTimeLimitExceeded
+from deliveries import fresh_id, lambda_free, run, seconds_until, sent, state_of
 from doubles import Seen
 from kombu import Exchange, Queue
 
@@ -22,13 +21,11 @@ from celery_coord.run import DEFERRALS, NONCE
 from celery_coord.stores import Store
 from celery_coord.testing import FakeClock, use_memory
 
-_ids = itertools.count(1)
-
 
 @pytest.fixture
 def app(clock: FakeClock) -> Celery:
     app = Celery("runs", broker="memory://", backend="cache+memory://", set_as_current=False)
-    app.conf.task_default_queue = f"queue-{next(_ids)}"
+    app.conf.task_default_queue = fresh_id()
     use_memory(app, clock)
     return app
 
@@ -46,39 +43,10 @@ def counting(app: Celery, ran: list[int]) -> Task:
     return count
 
 
-def fresh_id() -> str:
-    return f"run-{next(_ids)}"
-
-
-def run(task: Task, task_id: str, *args: Any, **request: Any) -> Any:
-    """One delivery of a message to a worker."""
-    delivery = {"exchange": "", "routing_key": task.app.conf.task_default_queue, **request.pop("delivery_info", {})}
-    whole = {"id": task_id, "called_directly": False, "delivery_info": delivery, "hostname": "here", **request}
-    return trace_task(task, task_id, args, {}, whole, app=task.app)
-
-
-def state_of(task: Task, task_id: str) -> str:
-    return str(task.AsyncResult(task_id).state)
-
-
-def sent(app: Celery) -> list[dict[str, Any]]:
-    """The headers of what waits in the queue."""
-    with app.connection_for_read() as connection, connection.SimpleQueue(app.conf.task_default_queue) as queue:
-        found = []
-        while queue.qsize():
-            found.append(queue.get_nowait())
-            found[-1].ack()
-    return [message.headers for message in found]
-
-
 def events(app: Celery, monkeypatch: pytest.MonkeyPatch) -> Seen:
     seen = Seen()
     monkeypatch.setattr(Coordination, "notify", lambda self, event: seen(event))
     return seen
-
-
-def seconds_until(eta: str) -> float:
-    return (datetime.fromisoformat(eta) - datetime.now(UTC)).total_seconds()
 
 
 def test_a_message_of_a_run_that_ended_well_ends_as_a_duplicate(app: Celery) -> None:
@@ -177,10 +145,6 @@ def test_a_run_that_lasted_says_that_all_were_told(app: Celery, clock: FakeClock
     run(lasting, task_id)
 
     assert ran == [1]
-
-
-def lambda_free() -> None:
-    """Celery cannot make a task of a lambda."""
 
 
 def test_an_end_that_could_not_be_told_is_not_called_told(app: Celery, store: Store, clock: FakeClock) -> None:
@@ -617,3 +581,18 @@ def test_a_task_with_a_quiet_period_alone_knows_its_own_end_also_where_it_passes
 
 def test_code_outside_of_a_task_was_sent_under_no_lease() -> None:
     assert parent_lease() is None
+
+
+def test_an_arrival_waits_no_longer_than_a_ttl_where_the_stores_clock_was_set_back(
+    app: Celery, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """8. A dead holder's lease then lasts for as much longer; one that lives renews before a ttl is over."""
+    seen = events(app, monkeypatch)
+    task = app.task(base=ExclusiveTask, name="arriving")(lambda_free)
+    held = Held(task.key_of(), "holder/0/x", 3600.0, 1, "", 30.0)
+    monkeypatch.setattr(store, "acquire", lambda *_, **__: held)
+
+    run(task, fresh_id())
+
+    assert seen.kinds == ["TaskDeferred"]
+    assert 30 < seen.events[0].countdown <= 30.5  # type: ignore[union-attr]

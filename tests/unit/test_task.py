@@ -424,7 +424,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("options", "message"), BAD, ids=str)
+@pytest.mark.parametrize(("options", "message"), BAD)
 def test_a_wrong_option_is_refused_when_the_task_is_defined(app: Celery, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
 

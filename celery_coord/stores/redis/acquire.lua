@@ -1,15 +1,21 @@
 -- acquire: grant the lease on a key, or say why not.
 --
--- KEYS: lock cooldown lease done
--- ARGV: owner run generation ttl_ms label heed_cooldown remember_ms
+-- KEYS: lock cooldown lease done layout
+-- ARGV: our_layout owner run generation ttl_ms label heed_cooldown remember_ms
 -- returns token                                      it is granted
 --       | {"done", age_ms, told}                     the run has ended, in this generation or a later one
 --       | {"cooling", holder, left_ms}               left_ms is -1 where there is no end
 --       | {"held", holder, left_ms, known, begun}    known: the record of the newest lease; the holder's, unless
 --                                                    another library took the lock; begun: "b" where the run that asks
 --                                                    has been admitted before
-local lock, cooldown, lease, done = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local owner, run, generation, ttl_ms, label, heed_cooldown, remember_ms = unpack(ARGV)
+--       | {"layout", later}                          a later layout is in use for the key
+local lock, cooldown, lease, done, layout = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local our_layout, owner, run, generation, ttl_ms, label, heed_cooldown, remember_ms = unpack(ARGV)
+
+local later = later_layout(layout, our_layout)
+if later then
+  return {"layout", later}
+end
 
 local ended_ms, told = end_of(done, generation)
 if ended_ms then

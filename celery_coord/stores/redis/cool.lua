@@ -6,7 +6,7 @@
 local cooldown, done = KEYS[1], KEYS[2]
 local owner, generation, cooldown_ms, remember_ms, told = unpack(ARGV)
 
-remember(done, generation, remember_ms, told)
+remember(done, generation, remember_ms, told, "")
 
 if cooldown_ms ~= "0" then
   local left = redis.call("PTTL", cooldown)

@@ -11,7 +11,9 @@ local owner, name, value, was, checked, by_holder, keep_ms, till = unpack(ARGV)
 
 local current = redis.call("HGET", records, name) or ""
 if current == value then
-  return "recorded" -- an answer that got lost makes the client ask again
+  -- An answer that got lost makes the client ask again. It is written once more: what replicas confirm is a write.
+  redis.call("PEXPIRE", records, keep_ms)
+  return "recorded"
 end
 local time = redis.call("TIME")
 local now = time[1] + time[2] / 1000000

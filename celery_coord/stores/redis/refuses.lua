@@ -1,12 +1,18 @@
 -- refuses: what keeps a run away that takes no lease.
 --
--- KEYS: cooldown done
--- ARGV: run generation heed_cooldown
+-- KEYS: cooldown done layout
+-- ARGV: our_layout run generation heed_cooldown
 -- returns "nothing"
 --       | {"done", age_ms, told}                     the run has ended, in this generation or a later one
 --       | {"cooling", holder, left_ms}               left_ms is -1 where there is no end
-local cooldown, done = KEYS[1], KEYS[2]
-local run, generation, heed_cooldown = unpack(ARGV)
+--       | {"layout", later}                          a later layout is in use for the key
+local cooldown, done, layout = KEYS[1], KEYS[2], KEYS[3]
+local our_layout, run, generation, heed_cooldown = unpack(ARGV)
+
+local later = later_layout(layout, our_layout)
+if later then
+  return {"layout", later}
+end
 
 local ended_ms, told = end_of(done, generation)
 if ended_ms then

@@ -6,12 +6,17 @@
 local lock, cooldown, signal, done = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local owner, generation, cooldown_ms, remember_ms, told, wake = unpack(ARGV)
 
-remember(done, generation, remember_ms, told)
+local holder, settled_before = redis.call("GET", lock), was_settled(done, generation, owner)
+remember(done, generation, remember_ms, told, holder == owner and owner or "")
 
-local holder = redis.call("GET", lock)
 if holder ~= owner then
-  -- An answer that got lost makes the client ask again: settled once is settled.
+  -- An answer that got lost makes the client ask again: settled once is settled, whoever has the key since; and it is
+  -- written for the replicas to confirm.
+  if settled_before then
+    return "settled"
+  end
   if not holder and redis.call("LINDEX", signal, 0) == owner then
+    redis.call("PEXPIRE", signal, 10000)
     return "settled"
   end
   return "lost"
