@@ -204,9 +204,9 @@ class LocalCluster(Together):
             self.wait_until_whole()
 
     def flush(self) -> None:
-        """Forget everything that was written."""
+        """Forget everything that was written, on every node."""
         for node in self.primaries:
-            node.client.flushall()
+            node.flush(len(self.replicas_of(node)))
 
     def close(self) -> None:
         """End all; may be called twice."""

@@ -161,6 +161,16 @@ class Node(LocalServer):
         primary.client.execute_command("CLIENT", "KILL", "TYPE", "replica")  # the others come back at once
         wait_until(lambda: self.info()["master_link_status"] == "down", f"{self.port} is cut off")
 
+    def flush(self, replicas: int) -> None:
+        """Forget everything, here and on so many replicas.
+
+        One that has just been linked is told nothing until it has answered, up to a second later; if it is cut off
+        before, it never hears of it.
+        """
+        with self.client.client() as one:  # WAIT asks for what was written on the same connection
+            one.flushall()
+            wait_until(lambda: one.wait(replicas, 100) >= replicas, f"{replicas} replicas that have forgotten it too")
+
     def pause(self) -> None:
         """Let it stand still: its connections stay open, and nothing is answered."""
         assert self.pid is not None

@@ -169,8 +169,8 @@ class LocalSentinel(Together):
         self.wait_until_whole()
 
     def flush(self) -> None:
-        """Forget everything that was written."""
-        self.primary.client.flushall()
+        """Forget everything that was written, on every server."""
+        self.primary.flush(len(self.nodes) - 1)
 
     def close(self) -> None:
         """End all; may be called twice."""
