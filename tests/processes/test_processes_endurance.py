@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from celery_coord.testing import LocalServer
+from tests.processes.census import Sample, objections
 from tests.processes.connections import files_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,6 +22,7 @@ PLACES = ["gate", "prefork", "threads", "gevent", "solo"]
 AT_MOST = 11
 
 
+@pytest.mark.timeout(600)
 def test_over_some_thousand_runs_nothing_grows(server: LocalServer) -> None:
     """No thread or connection is left over, and the keeper has nothing left to do, whatever way the runs ended."""
     run = subprocess.Popen(
@@ -32,7 +34,7 @@ def test_over_some_thousand_runs_nothing_grows(server: LocalServer) -> None:
         text=True,
     )
     try:
-        said, _ = run.communicate(timeout=240)
+        said, _ = run.communicate(timeout=540)
     except subprocess.TimeoutExpired:
         run.terminate()  # it ends what it has started
         said, _ = run.communicate()
@@ -63,6 +65,20 @@ def test_an_open_file_is_told_by_what_it_leads_to(server: LocalServer, tmp_path:
         after = files_of(os.getpid(), {"store": server})
 
     assert after - before == {"store": 1, "sockets": 1, "polls": 1, "pipes": 1, "plain": 1}
+
+
+@pytest.mark.parametrize("kind", ["threads", "store", "broker", "results", "polls", "sockets"])
+def test_what_is_lost_with_every_hundredth_run_is_told(kind: str) -> None:
+    """Connections to the broker as well, whatever Celery may keep of them."""
+
+    def known(runs: int, lost: int) -> Sample:
+        threads = lost if kind == "threads" else 0
+        return Sample(runs, 1, 6 + threads, 16 + lost, {kind: 2 + lost}, memory=64.0, objects=44_000)
+
+    steady, leaking = ([known(runs, runs // 100 * leaks) for runs in range(0, 25_001, 2_500)] for leaks in (0, 1))
+
+    assert objections("gevent", steady) == []
+    assert [said.split(" there ")[0] for said in objections("gevent", leaking)] == [f"gevent: of {kind}"]
 
 
 @pytest.mark.parametrize("place", PLACES)
