@@ -29,7 +29,7 @@ SHORT = 6.0
 #: How long a retry waits: where it follows at once, Celery may write RETRY over the SUCCESS of the next try.
 PAUSE = 0.3
 
-_PATIENCE = 60.0
+_PATIENCE = 120.0
 
 
 def await_go(n: str) -> None:

@@ -159,8 +159,8 @@ def test_a_lock_is_taken_and_looked_at_while_its_slot_is_on_its_way(cluster: Loc
 def test_who_waits_for_a_lock_is_woken_at_the_new_place_of_its_slot(cluster: LocalCluster, opened: Open) -> None:
     store, home = opened(cluster.nodes), cluster.primary_of(SLOT)
     lease = store.acquire(KEY, Owner.new("run"), TTL, heed_cooldown=True)
-    waiting: list[Any] = []
-    waiter = threading.Thread(target=lambda: waiting.append(in_time(lambda: locked(store).acquire(timeout=600))))
+    lock, waiting = locked(store), list[Any]()
+    waiter = threading.Thread(target=lambda: waiting.append(in_time(lambda: lock.acquire(timeout=600))))
     waiter.start()
     wait_until(lambda: home.client.info("clients")["blocked_clients"], "one who waits")
 
@@ -169,3 +169,4 @@ def test_who_waits_for_a_lock_is_woken_at_the_new_place_of_its_slot(cluster: Loc
     waiter.join(PATIENCE)
 
     assert waiting == [True]
+    lock.release()  # else it may still be renewed when there is no cluster any more
