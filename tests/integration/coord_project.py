@@ -35,7 +35,7 @@ URL = "PROJECT_URL"
 #: The settings of the application, as JSON: values alone.
 CONF = "PROJECT_CONF"
 
-_PATIENCE = 60.0
+_PATIENCE = 120.0
 
 Body = Callable[..., Any]
 BODIES: list[tuple[Body, dict[str, Any]]] = []
