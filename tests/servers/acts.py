@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import redis
+import redis_lock
+
 from celery_coord.errors import NewerLayout
 from celery_coord.lease import Cooling, Held, Lease, Owner
 from celery_coord.stores.redis import RedisStore
@@ -89,18 +92,30 @@ def waits(store: RedisStore, admin: Any) -> None:
     store.wait("k", 0.1)
 
 
+@contextmanager
+def two_locks(store: RedisStore) -> Iterator[tuple[redis_lock.Lock, redis_lock.Lock]]:
+    """They are not renewed when this is over, however it ends and whatever releasing them is answered."""
+    locks = store.lock("k", 5, "a shell"), store.lock("k", 5, "a shell")
+    try:
+        yield locks
+    finally:
+        for lock in locks:
+            with suppress(redis.RedisError, redis_lock.NotAcquired):
+                lock.release()
+
+
 def locks_for_code_outside(store: RedisStore, admin: Any) -> None:
-    lock, other = (store.lock("k", 5, "a shell") for _ in range(2))
-    assert lock.acquire()
-    lock.extend()
-    assert lock.locked()
-    assert lock.get_owner_id() == lock.id
-    assert other.acquire(blocking=False) is False
-    soon = threading.Timer(0.05, lock.release)
-    soon.start()
-    assert other.acquire(blocking=True, timeout=5)
-    soon.join()
-    other.release()
+    with two_locks(store) as (lock, other):
+        assert lock.acquire()
+        lock.extend()
+        assert lock.locked()
+        assert lock.get_owner_id() == lock.id
+        assert other.acquire(blocking=False) is False
+        soon = threading.Timer(0.05, lock.release)
+        soon.start()
+        assert other.acquire(blocking=True, timeout=5)
+        soon.join()
+        other.release()
 
 
 def gives_way_to_a_later_layout(store: RedisStore, admin: Any) -> None:
