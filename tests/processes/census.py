@@ -21,9 +21,11 @@ WARM = 1000
 #: Threads, and files of each kind, come and go by as many as happen to be at work: what loses one with every thousandth
 #: run loses more.
 SPARE = 10
-#: Connections to the broker are Celery's: two for each that it keeps for publishing (`broker_pool_limit`, 10), and as
-#: many as greenlets acknowledge with at once (`max_connections`, 25). How soon it needs the most is chance.
-SPARE_OF_BROKER = 2 * 10 + 25
+#: Connections to the broker are Celery's: two for each that it keeps for publishing (`broker_pool_limit`, 10). How soon
+#: it needs the most is chance.
+SPARE_OF_BROKER = 2 * 10
+#: And as many as greenlets acknowledge with at once (`max_connections`).
+SPARE_OF_GREENLETS = 25
 
 #: The kinds of open files that a table shows each by itself.
 SHOWN = ("store", "broker", "results", "polls")
@@ -86,10 +88,11 @@ def objections(place: str, samples: Sequence[Sample]) -> list[str]:
     """What has grown over the last half of the runs."""
     middle = len(samples) // 2
     first, last, end = samples[: middle + 1], samples[middle + 1 :], samples[-1]
+    of_broker = SPARE_OF_BROKER + (SPARE_OF_GREENLETS if place == "gevent" else 0)
     found = []
     for what in sorted({what for known in samples for what in known.counts()}):
         before, after = (max(known.counts()[what] for known in half) for half in (first, last))
-        if after > before + (SPARE_OF_BROKER if what == "broker" else SPARE):
+        if after > before + (of_broker if what == "broker" else SPARE):
             found.append(f"{place}: of {what} there were {before} at most, and then {after}, after {end.runs:,} runs")
     growth = end.memory - samples[middle].memory
     if samples[middle].runs > WARM and growth > GROWTH * end.processes:

@@ -68,7 +68,8 @@ def test_an_open_file_is_told_by_what_it_leads_to(server: LocalServer, tmp_path:
 
 
 @pytest.mark.parametrize("kind", ["threads", "store", "broker", "results", "polls", "sockets"])
-def test_what_is_lost_with_every_hundredth_run_is_told(kind: str) -> None:
+@pytest.mark.parametrize("place", PLACES)
+def test_what_is_lost_with_every_hundredth_run_is_told(place: str, kind: str) -> None:
     """Connections to the broker as well, whatever Celery may keep of them."""
 
     def known(runs: int, lost: int) -> Sample:
@@ -77,8 +78,8 @@ def test_what_is_lost_with_every_hundredth_run_is_told(kind: str) -> None:
 
     steady, leaking = ([known(runs, runs // 100 * leaks) for runs in range(0, 25_001, 2_500)] for leaks in (0, 1))
 
-    assert objections("gevent", steady) == []
-    assert [said.split(" there ")[0] for said in objections("gevent", leaking)] == [f"gevent: of {kind}"]
+    assert objections(place, steady) == []
+    assert [said.split(" there ")[0] for said in objections(place, leaking)] == [f"{place}: of {kind}"]
 
 
 @pytest.mark.parametrize("place", PLACES)

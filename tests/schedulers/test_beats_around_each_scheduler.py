@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from pathlib import Path
@@ -114,7 +115,15 @@ def test_a_paused_leader_writes_nothing_over_the_values_of_the_next_one(site: Be
     leader, follower = site.leader(), site.follower()
     site.wait_for_sends(3, entry="often", pid=leader.pid)
 
-    elected = site.succession(lambda: leader.signal(signal.SIGSTOP))
+    paused_at = math.inf
+
+    def pause() -> None:
+        nonlocal paused_at
+        leader.signal(signal.SIGSTOP)
+        wait_until(lambda: psutil.Process(leader.pid).status() == psutil.STATUS_STOPPED, "it stands still")
+        paused_at = time.time()
+
+    elected = site.succession(pause)
     sent_before = site.wait_for_sends(3, entry="often", term=elected["term"])
     shared = shared_last_run(site)
     leader.signal(signal.SIGCONT)
@@ -127,7 +136,7 @@ def test_a_paused_leader_writes_nothing_over_the_values_of_the_next_one(site: Be
     since = site.sent("often")
     late = [sent for sent in since[since.index(sent_before[-1]) :] if sent.pid != follower.pid]
     assert len(late) <= 1  # it may have been paused between its last look and the message
-    assert all((sent.pid, sent.term < elected["term"]) == (leader.pid, True) for sent in late)
+    assert all(sent.pid == leader.pid and sent.due <= paused_at for sent in late)
     assert_each_instant_once(site.sent("often"), every=EVERY)
 
 

@@ -113,8 +113,10 @@ def locks_for_code_outside(store: RedisStore, admin: Any) -> None:
         assert other.acquire(blocking=False) is False
         soon = threading.Timer(0.05, lock.release)
         soon.start()
-        assert other.acquire(blocking=True, timeout=5)
-        soon.join()
+        try:
+            assert other.acquire(blocking=True, timeout=5)
+        finally:
+            soon.join()
         other.release()
 
 

@@ -168,5 +168,5 @@ def test_who_waits_for_a_lock_is_woken_at_the_new_place_of_its_slot(cluster: Loc
     store.settle(lease)  # type: ignore[arg-type]
     waiter.join(PATIENCE)
 
-    assert waiting == [True]
     lock.release()  # else it may still be renewed when there is no cluster any more
+    assert waiting == [True]
