@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+# pytest keeps the asserts that it rewrote as bytecode: where it may not, it rewrites all of them in each process.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Most tests wait for what other processes do: several at a time, file by file.
 SIDE_BY_SIDE := --numprocesses 3
