@@ -201,7 +201,12 @@ class Gate:
     ) -> Admitted[T] | Refusal | Done | Unanswered:
         over, outer, holding = False, _current.get(), None
         try:
-            holding = self._acquire(claim)
+            try:
+                holding = self._acquire(claim)
+            except Exception:  # a time limit: then there is no time to wait for the store, not even to give back
+                self._disown(claim)
+                over = True
+                raise
             if not isinstance(holding, Holding):
                 over = True
                 return holding
@@ -238,7 +243,7 @@ class Gate:
         except NewerLayout as error:
             return Unanswered(error)
         except StoreError as error:
-            self._disown(claim, asked_at)
+            self._disown(claim)
             return Unanswered(error)
         if isinstance(answer, Lease):
             return Holding(answer, self._clock, asked_at=asked_at, max_hold=claim.max_hold)
@@ -254,11 +259,12 @@ class Gate:
             remember=claim.remember,
         )
 
-    def _disown(self, claim: Claim, asked_at: float) -> None:
+    def _disown(self, claim: Claim) -> None:
         """A request that nobody answered may be granted all the same, as soon as the store is back: to nobody, then."""
-        until = asked_at + 2 * claim.ttl
+        now = self._clock.monotonic()
+        until = now + 2 * claim.ttl
         for owner, end in list(self._disowned.items()):
-            if end <= asked_at:
+            if end <= now:
                 self._disowned.pop(owner, None)
         self._disowned[str(claim.owner)] = until
         was_answered = False

@@ -94,12 +94,14 @@ class Lease:
         owner: the id of this acquisition, as text.
         token: the fencing token: larger than that of every earlier lease of the key.
         ttl: how long the store keeps it if it is not renewed, in seconds.
+        remember: for how long it is remembered, from each renewal on, that its run has begun, in seconds; 0: it is not.
     """
 
     key: str
     owner: str
     token: int
     ttl: float
+    remember: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,12 +82,26 @@ class Run:
         self._ttl: float = task.coord_ttl
         self._remembered_for = 0.0 if request.is_eager else self._settings.done_ttl
         self._began_at = self._coordination.clock.monotonic()
+        self._is_decided = False  # whether the body has begun, or the drop
 
     def admitted(self, body: Callable[[], Any]) -> Any:
         """The value of the body, or of the drop."""
+        try:
+            return self._admitted(body)
+        except SoftTimeLimitExceeded:
+            if self._is_decided:
+                raise
+            # It is the body's limit, and none for the store or the broker.
+            return self._unanswered(StoreError("the task's soft time limit passed before the run was admitted"), body)
+
+    def _admitted(self, body: Callable[[], Any]) -> Any:
         if self._was_delivered_before() and self._end_is_told():
             raise self._duplicate()
-        outcome = self._coordination.gate.admit(self._claim(), self._under_its_lease(body), self._judge)
+        outcome = self._coordination.gate.admit(
+            self._claim(),
+            self._begun(body),
+            lambda error: self._judge(error) if self._is_decided else Ending(Kind.NEITHER),
+        )
         match outcome:
             case Admitted(value):
                 return value
@@ -132,16 +146,15 @@ class Run:
         said = exclusive.max_hold if exclusive else None
         return float(said or limit or self._task.time_limit or self._settings.max_hold)  # type: ignore[arg-type]
 
-    def _under_its_lease(self, body: Callable[[], Any]) -> Callable[[], Any]:
-        if self._policy.exclusive is None:
-            return body
-
-        def leased() -> Any:
-            holding = current_lease()
-            parent.holds(self._request, holding.key, holding.token)
+    def _begun(self, body: Callable[[], Any]) -> Callable[[], Any]:
+        def begun() -> Any:
+            self._is_decided = True
+            if self._policy.exclusive is not None:
+                holding = current_lease()
+                parent.holds(self._request, holding.key, holding.token)
             return body()
 
-        return leased
+        return begun
 
     def _judge(self, error: BaseException | None) -> Ending:
         """What the end of the body means: a retry, a replacement, a shutdown are neither a good end nor a failure."""
@@ -201,6 +214,7 @@ class Run:
 
     def _drop(self, refusal: Refusal) -> Any:
         """Another run holds the key, or has left it cooling: this one ends, for everybody who waits for it."""
+        self._is_decided = True
         label = refusal.label if isinstance(refusal, Held) else ""
         self._coordination.notify(
             TaskDropped(
@@ -233,7 +247,7 @@ class Run:
             self._coordination.store.forget(self._key, self._owner)
         except StoreError as error:
             return self._unanswered(error, body)
-        return self.admitted(body)
+        return self._admitted(body)
 
     def _duplicate(self) -> Ignore:
         self._coordination.notify(TaskDuplicate(self._task.name, self._request.id, self._key))
@@ -247,6 +261,7 @@ class Run:
         choice = self._policy.on_store_error or self._settings.on_store_error
         if choice == "run" and not is_later:
             self._coordination.notify(TaskUnguarded(self._task.name, self._request.id, self._key))
+            self._is_decided = True
             return body()
         longest = min(self._settings.store_retry_pause, 2.0 ** (1 + min(self._tries_without_store, 10)))
         countdown = random.uniform(longest / 2, longest)  # noqa: S311  not a secret

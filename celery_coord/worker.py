@@ -25,6 +25,9 @@ FINISH_WITHIN = 5.0
 #: Connections to a Redis that kombu needs beside those by which greenlets acknowledge: to file what it has taken, to
 #: give back what was not acknowledged; and some to spare.
 _KOMBUS_OWN = 5
+#: How long one act may take, in answers (`coord_store_timeout`); and the names of tasks in one line of the log.
+_ANSWERS_PER_ACT = 3
+_NAMES_AT_MOST = 3
 
 
 class CheckStep(bootsteps.Step):  # type: ignore[misc]  # Celery has no types
@@ -40,9 +43,12 @@ class CheckStep(bootsteps.Step):  # type: ignore[misc]  # Celery has no types
 
     def create(self, parent: Any) -> None:
         """Warn of what Celery does not; by now the worker knows how much it does at once."""
+        is_green = getattr(parent.pool_cls, "is_green", False)
         # An older Celery has one greenlet acknowledge for all of them.
-        if getattr(parent.pool_cls, "is_green", False) and celery.VERSION >= (5, 7):
+        if is_green and celery.VERSION >= (5, 7):
             _warn_of_few_connections(parent.app, parent.max_concurrency or parent.concurrency)
+        if is_green or coordination(parent.app).has_children:  # threads, and solo, know no limits
+            _warn_of_short_limits(parent.app, parent.time_limit)
 
 
 def check(app: Any) -> None:
@@ -87,6 +93,22 @@ def _warn_of_few_connections(app: Any, greenlets: int) -> None:
             )
 
 
+def _warn_of_short_limits(app: Any, limit_of_all: float | None) -> None:
+    """A hard time limit ends a run also while that asks a store that does not answer: then nobody tries it again."""
+    longest = _ANSWERS_PER_ACT * coordination(app).settings.store_timeout
+    coordinated = [task for task in app.tasks.values() if getattr(task, "_coord_policy", None) is not None]
+    limits = {task.name: task.time_limit or limit_of_all for task in coordinated}
+    short = sorted((limit, name) for name, limit in limits.items() if limit and limit <= longest)
+    if short:
+        logger.warning(
+            "asking a store that does not answer takes up to %g s, and the time limit of %s is shorter: where it ends "
+            "a run meanwhile, that fails and is not tried again; give it more time, or set coord_store_timeout = %g",
+            longest,
+            ", ".join(f"{name} ({limit:g} s)" for limit, name in short[:_NAMES_AT_MOST]),
+            short[0][0] / (_ANSWERS_PER_ACT + 1),
+        )
+
+
 def warn_of_memory(app: Any, what: str) -> None:
     """A store in memory is this process's alone: there is no other to follow."""
     if coordination(app).settings.url.startswith("memory://"):
@@ -105,4 +127,4 @@ def _finish(**_: Any) -> None:
 
 
 def _forks(pool_cls: Any) -> bool:
-    return str(getattr(pool_cls, "__module__", "")) == "celery.concurrency.prefork"
+    return any(each.__module__ == "celery.concurrency.prefork" for each in pool_cls.__mro__)

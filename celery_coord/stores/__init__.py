@@ -45,6 +45,8 @@ class Store(Protocol):
     def renew(self, leases: Sequence[Lease]) -> list[bool | StoreError]:
         """Let each lease last its ttl from now, in one round trip to each server.
 
+        Its run is remembered as begun for `Lease.remember` from now, at the least.
+
         Returns:
             For each, whether it is still its owner's; or the error, where the server that has it did not answer. That
             takes no other lease with it, and so nothing is raised.

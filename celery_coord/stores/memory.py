@@ -12,7 +12,18 @@ from typing import NoReturn
 
 from celery_coord.clock import Clock
 from celery_coord.errors import ConfigurationError, StoreError
-from celery_coord.lease import Cooling, Done, Held, Lease, Look, Owner, Recorded, Refusal, kept_for_next
+from celery_coord.lease import (
+    Cooling,
+    Done,
+    Held,
+    Lease,
+    Look,
+    Owner,
+    Recorded,
+    Refusal,
+    kept_for_next,
+    run_and_generation,
+)
 
 
 @dataclass(slots=True)
@@ -56,13 +67,15 @@ class MemoryStore:
         self._sweep_at = 100
         self._records: dict[str, dict[str, str]] = {}
         self._requests: dict[str, tuple[str, float]] = {}
-        self._changed = threading.Condition()
+        # Entered as it is, in one step, since a signal may raise anywhere.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
 
     def acquire(
         self, key: str, owner: Owner, ttl: float, *, heed_cooldown: bool, label: str = "", remember: float = 0.0
     ) -> Lease | Refusal | Done:
         """See `celery_coord.stores.Store.acquire`."""
-        with self._changed:
+        with self._lock:
             refused = self._refuses(key, owner, heed_cooldown=heed_cooldown)
             if refused:
                 return refused
@@ -77,11 +90,11 @@ class MemoryStore:
                 guard.token = max(guard.token + 1, int(self._clock.time() * 1_000_000))
             guard.holder, guard.label, guard.ttl = str(owner), label, ttl
             guard.held_until = self._clock.monotonic() + ttl
-            return Lease(key, str(owner), guard.token, ttl)
+            return Lease(key, str(owner), guard.token, ttl, remember)
 
     def refuses(self, key: str, owner: Owner, *, heed_cooldown: bool) -> Cooling | Done | None:
         """See `celery_coord.stores.Store.refuses`."""
-        with self._changed:
+        with self._lock:
             return self._refuses(key, owner, heed_cooldown=heed_cooldown)
 
     def _refuses(self, key: str, owner: Owner, *, heed_cooldown: bool) -> Cooling | Done | None:
@@ -96,14 +109,19 @@ class MemoryStore:
 
     def renew(self, leases: Sequence[Lease]) -> list[bool | StoreError]:
         """See `celery_coord.stores.Store.renew`."""
-        with self._changed:
+        with self._lock:
             return [self._renew(lease) for lease in leases]
 
     def _renew(self, lease: Lease) -> bool:
         held = self._look(lease.key).held
         if held is None or held.holder != lease.owner:
             return False
-        self._guards[lease.key].held_until = self._clock.monotonic() + lease.ttl
+        now = self._clock.monotonic()
+        self._guards[lease.key].held_until = now + lease.ttl
+        run, _ = run_and_generation(lease.owner)
+        known = self._ended.get((lease.key, run))
+        if known is not None and known.until > now:
+            self._ended[lease.key, run] = replace(known, until=max(known.until, now + lease.remember))
         return True
 
     def settle(
@@ -116,7 +134,7 @@ class MemoryStore:
         wake: int = 1,  # noqa: ARG002  all are woken
     ) -> bool:
         """See `celery_coord.stores.Store.settle`."""
-        with self._changed:
+        with self._lock:
             self._remember(lease.key, lease.owner, max(remember, cooldown) if remember else 0.0, told=told)
             held = self._look(lease.key).held
             if held is None or held.holder != lease.owner:
@@ -132,7 +150,7 @@ class MemoryStore:
 
     def hold(self, lease: Lease, seconds: float, *, remember: float = 0.0) -> bool:
         """See `celery_coord.stores.Store.hold`."""
-        with self._changed:
+        with self._lock:
             self._remember(lease.key, lease.owner, remember, told=True)
             held, heir = self._look(lease.key).held, kept_for_next(lease.owner)
             if held is None or held.holder not in (lease.owner, heir):
@@ -146,7 +164,7 @@ class MemoryStore:
 
     def cool(self, key: str, owner: Owner, seconds: float, *, remember: float = 0.0, told: bool = True) -> None:
         """See `celery_coord.stores.Store.cool`."""
-        with self._changed:
+        with self._lock:
             self._remember(key, str(owner), max(remember, seconds) if remember else 0.0, told=told)
             if seconds:
                 self._cool(key, str(owner), seconds)
@@ -182,12 +200,12 @@ class MemoryStore:
 
     def forget(self, key: str, owner: Owner) -> None:
         """See `celery_coord.stores.Store.forget`."""
-        with self._changed:
+        with self._lock:
             self._ended.pop((key, owner.run), None)
 
     def clear(self, key: str) -> bool:
         """See `celery_coord.stores.Store.clear`."""
-        with self._changed:
+        with self._lock:
             was_cooling = self._look(key).cooling is not None
             if was_cooling:
                 self._guards[key].cool_until = 0.0
@@ -195,7 +213,7 @@ class MemoryStore:
 
     def look(self, key: str) -> Look:
         """See `celery_coord.stores.Store.look`."""
-        with self._changed:
+        with self._lock:
             return self._look(key)
 
     def _look(self, key: str) -> Look:
@@ -221,7 +239,7 @@ class MemoryStore:
         within: float | None = None,  # noqa: ARG002  it is reached at once
     ) -> Recorded:
         """See `celery_coord.stores.Store.record`."""
-        with self._changed:
+        with self._lock:
             facts = self._records.setdefault(lease.key, {})
             current = facts.get(name, "")
             if current == value:
@@ -238,12 +256,12 @@ class MemoryStore:
 
     def records(self, key: str) -> dict[str, str]:
         """See `celery_coord.stores.Store.records`."""
-        with self._changed:
+        with self._lock:
             return dict(self._records.get(key, {}))
 
     def erase(self, lease: Lease, names: Sequence[str]) -> bool:
         """See `celery_coord.stores.Store.erase`."""
-        with self._changed:
+        with self._lock:
             if not self._is_holder(lease):
                 return False
             for name in names:
@@ -256,23 +274,23 @@ class MemoryStore:
 
     def ask(self, key: str, request: str, seconds: float) -> None:
         """See `celery_coord.stores.Store.ask`."""
-        with self._changed:
+        with self._lock:
             self._requests[key] = request, self._clock.monotonic() + seconds
 
     def request(self, key: str) -> str:
         """See `celery_coord.stores.Store.request`."""
-        with self._changed:
+        with self._lock:
             request, until = self._requests.get(key, ("", 0.0))
             return request if until > self._clock.monotonic() else ""
 
     def keys(self, prefix: str) -> list[str]:
         """See `celery_coord.stores.Store.keys`."""
-        with self._changed:
+        with self._lock:
             return sorted(key for key, guard in self._guards.items() if guard.token and key.startswith(prefix))
 
     def wait(self, key: str, timeout: float) -> None:  # noqa: ARG002  any change wakes any waiter: early is allowed
         """See `celery_coord.stores.Store.wait`."""
-        with self._changed:
+        with self._lock:
             self._changed.wait(timeout)
 
     def lock(self, key: str, ttl: float, label: str) -> NoReturn:  # noqa: ARG002  the port's signature

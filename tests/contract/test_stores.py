@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from local_processes import wait_until
@@ -441,6 +442,47 @@ def test_a_run_that_was_admitted_before_is_known_as_begun(under_test: UnderTest)
     assert store.refuses("k", Owner.new("run"), heed_cooldown=False) is None
     under_test.expire_lease("k")
     assert isinstance(store.acquire("k", Owner.new("run"), TTL, heed_cooldown=True, remember=600), Lease)
+
+
+def test_a_run_is_known_as_begun_for_as_long_after_its_last_renewal_as_after_its_beginning(
+    under_test: UnderTest,
+) -> None:
+    """7. Its message may come again however long the body ran before it died."""
+    store = under_test.store
+    lease = store.acquire("k", Owner.new("run"), TTL, heed_cooldown=True, remember=600)
+    assert isinstance(lease, Lease)
+    under_test.age_run("k", "run", 500)
+
+    assert store.renew([lease]) == [True]
+
+    under_test.age_run("k", "run", 500)
+    under_test.expire_lease("k")
+    acquire(store)
+    again = store.acquire("k", Owner.new("run"), TTL, heed_cooldown=True, remember=600)
+    assert isinstance(again, Held)
+    assert again.begun
+
+
+def test_a_renewal_lets_nothing_be_remembered_for_less_long(under_test: UnderTest) -> None:
+    """Nor does it remember what was not to be."""
+    store = under_test.store
+    long = store.acquire("k", Owner.new("run"), TTL, heed_cooldown=True, remember=600)
+    none = store.acquire("other", Owner.new("run"), TTL, heed_cooldown=True)
+    assert isinstance(long, Lease)
+    assert isinstance(none, Lease)
+
+    assert store.renew([replace(long, remember=10), none]) == [True, True]
+
+    under_test.age_run("k", "run", 500)
+    for key in ("k", "other"):
+        under_test.expire_lease(key)
+        acquire(store, key)
+    again, other = (
+        store.acquire(key, Owner.new("run"), TTL, heed_cooldown=True, remember=600) for key in ("k", "other")
+    )
+    assert isinstance(again, Held)
+    assert isinstance(other, Held)
+    assert (again.begun, other.begun) == (True, False)
 
 
 def test_a_run_that_has_begun_is_remembered_as_done_when_it_is(store: Store) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from redis.cluster import RedisCluster
 
@@ -21,6 +21,7 @@ class UnderTest:
     expire_lease: Callable[[str], None]
     expire_cooldown: Callable[[str], None]
     age_lease: Callable[[str, float], None]
+    age_run: Callable[[str, str, float], None]
     waiting: Callable[[], int]
 
 
@@ -38,10 +39,14 @@ def in_memory() -> UnderTest:
     def age_lease(key: str, seconds: float) -> None:
         store._guards[key].held_until -= seconds
 
+    def age_run(key: str, run: str, seconds: float) -> None:
+        known = store._ended[key, run]
+        store._ended[key, run] = replace(known, until=known.until - seconds)
+
     def waiting() -> int:
         return len(store._changed._waiters)  # type: ignore[attr-defined]
 
-    return UnderTest(store, expire_lease, expire_cooldown, age_lease, waiting)
+    return UnderTest(store, expire_lease, expire_cooldown, age_lease, age_run, waiting)
 
 
 def in_redis(set_up: SetUp, namespace: str = "coord") -> UnderTest:
@@ -55,7 +60,12 @@ def in_redis(set_up: SetUp, namespace: str = "coord") -> UnderTest:
         set_up.admin.delete(Names(namespace, key).cooldown)
 
     def age_lease(key: str, seconds: float) -> None:
-        name = Names(namespace, key).lock
+        age(Names(namespace, key).lock, seconds)
+
+    def age_run(key: str, run: str, seconds: float) -> None:
+        age(Names(namespace, key).done(run), seconds)
+
+    def age(name: str, seconds: float) -> None:
         set_up.admin.pexpire(name, set_up.admin.pttl(name) - int(seconds * 1000))
 
     def waiting() -> int:
@@ -65,4 +75,4 @@ def in_redis(set_up: SetUp, namespace: str = "coord") -> UnderTest:
             told = [set_up.admin.info("clients")]
         return sum(each["blocked_clients"] for each in told)
 
-    return UnderTest(store, expire_lease, expire_cooldown, age_lease, waiting)
+    return UnderTest(store, expire_lease, expire_cooldown, age_lease, age_run, waiting)

@@ -71,10 +71,15 @@ def test_a_worker_whose_password_is_refused_does_not_start(folder: Path, server:
         assert_refused(worker, "refuses us", "check its user and password")
 
 
-def test_a_worker_with_children_does_not_start_on_a_store_in_memory(folder: Path, server: LocalServer) -> None:
-    """`memory://` serves one process."""
+@pytest.mark.parametrize("pool", ["prefork", "custom"])
+def test_a_worker_with_children_does_not_start_on_a_store_in_memory(
+    folder: Path, server: LocalServer, pool: str
+) -> None:
+    """`memory://` serves one process, also where a user's own pool is made of prefork's."""
     with Site(folder) as site:
-        assert_refused(site.worker("prefork", coord_url="memory://"), "memory:// serves one process")
+        worker = site.worker(pool, coord_url="memory://", env={"CELERY_CUSTOM_WORKER_POOL": "own_pool:OwnPool"})
+
+        assert_refused(worker, "memory:// serves one process", "this worker has children")
 
 
 def test_a_worker_does_not_start_on_a_server_that_is_too_old(folder: Path, server: LocalServer) -> None:

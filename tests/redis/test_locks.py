@@ -191,6 +191,44 @@ def test_a_lock_that_could_not_be_renewed_while_the_server_stood_still_is_renewe
         lock.release()
 
 
+@pytest.fixture
+def read_only(stalled: Stalled) -> Iterator[None]:
+    """The server has become a replica, of nobody who answers."""
+    stalled.client.replicaof("127.0.0.1", 1)
+    yield
+    stalled.client.replicaof("NO", "ONE")
+
+
+def test_a_lock_whose_renewal_was_refused_for_a_while_is_renewed_after_it(
+    patient: RedisStore, stalled: Stalled, unanswered: threading.Event, request: pytest.FixtureRequest
+) -> None:
+    """5. As with a task's lease: a refusal says nothing of who holds the key."""
+    lock = held(patient, stalled)
+    request.getfixturevalue("read_only")
+    assert unanswered.wait(PATIENCE)
+
+    stalled.client.replicaof("NO", "ONE")
+    stalled.client.pexpire(KEY, 20_000)
+
+    wait_until(lambda: stalled.client.pttl(KEY) > 30_000, "a lock that is renewed")
+    lock.release()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # python-redis-lock ends it so
+def test_a_lock_that_was_lost_can_be_taken_again(patient: RedisStore, stalled: Stalled) -> None:
+    lock = held(patient, stalled)
+    stalled.client.delete(KEY)
+    wait_until(lambda: not lock._lock_renewal_thread.is_alive(), "the end of its renewals")
+    with pytest.raises(redis_lock.NotAcquired):
+        lock.release()
+
+    assert lock.acquire(blocking=False)
+
+    stalled.client.pexpire(KEY, 20_000)
+    wait_until(lambda: stalled.client.pttl(KEY) > 30_000, "a lock that is renewed")
+    lock.release()
+
+
 def test_a_lock_that_is_being_renewed_in_vain_is_released_in_time(
     store: RedisStore, stalled: Stalled, unanswered: threading.Event
 ) -> None:

@@ -11,6 +11,7 @@ _INTERRUPT = "tests/unit/test_interrupt.py::test_"
 _PARENT = "tests/integration/test_workers_parent.py::test_"
 _REDELIVERY = "tests/integration/test_workers_redelivery.py::test_"
 _RETRIES = "tests/integration/test_workers_retries.py::test_"
+_LIMITS = "tests/faults/test_outage_limits.py::test_"
 _BAD_START = "tests/integration/test_workers_bad_start.py::test_"
 _GREENLETS = "tests/integration/test_workers_greenlets.py::test_"
 
@@ -164,7 +165,23 @@ IN_PROCESSES = (
         "worker.py",
         '.startswith("memory://") and coordinated.has_children:',
         '.startswith("memory://") and False:',
-        (f"{_BAD_START}a_worker_with_children_does_not_start_on_a_store_in_memory",),
+        (f"{_BAD_START}a_worker_with_children_does_not_start_on_a_store_in_memory[prefork]",),
+    ),
+    Break(
+        "a pool that is made of prefork's is taken for one without children",
+        "4. its key is free within a second: the parent gives it back",
+        "worker.py",
+        "for each in pool_cls.__mro__)",
+        "for each in pool_cls.__mro__[:1])",
+        (f"{_BAD_START}a_worker_with_children_does_not_start_on_a_store_in_memory[custom]",),
+    ),
+    Break(
+        "a worker is not told of time limits that are too short",
+        "9. a run that meets no store is tried again",
+        "worker.py",
+        "    if short:\n",
+        "    if False:\n",
+        (f"{_LIMITS}a_worker_says_as_it_starts_which_limits_are_that_short",),
     ),
     Break(
         "a worker of greenlets is not told that its connections can run out",

@@ -22,6 +22,7 @@ _TROUBLES = "tests/unit/test_troubles_are_told.py::test_"
 _STORE_AWAY = "tests/integration/test_workers_store_away.py::test_"
 _EXCLUSION = "tests/integration/test_workers_exclusion.py::test_"
 
+_CUT_SHORT = f"{_WITHOUT_STORE}what_was_cut_short_before_its_body_began_leaves_nothing_behind"
 _EACH_ID = f"{_CANVASES}each_id_of_a_canvas_with_a_dropped_member_ends"
 
 IN_KEYS = (
@@ -214,7 +215,7 @@ IN_THE_GATE = (
         "the body runs when the store does not answer",
         "9. a run is not let through unguarded",
         "gate.py",
-        "            self._disown(claim, asked_at)\n            return Unanswered(error)\n",
+        "            self._disown(claim)\n            return Unanswered(error)\n",
         "            answer = Lease(claim.key, str(claim.owner), 0, claim.ttl)\n",
         (f"{_GATE}without_an_answer_the_body_does_not_start",),
     ),
@@ -222,9 +223,33 @@ IN_THE_GATE = (
         "a lease that was granted late is left alone",
         "4. its key is free: what was granted to nobody as well",
         "gate.py",
-        "            self._disown(claim, asked_at)\n",
-        "",
+        "            self._disown(claim)\n            return Unanswered(error)\n",
+        "            return Unanswered(error)\n",
         (f"{_GATE}a_lease_that_was_granted_after_we_gave_up_asking_is_nobodys_for_long",),
+    ),
+    Break(
+        "what a time limit cut short is left to nobody",
+        "4. its key is free: what was granted to nobody as well",
+        "gate.py",
+        "                self._disown(claim)\n                over = True\n",
+        "                over = True\n",
+        (f"{_CUT_SHORT}[ExclusiveTask]",),
+    ),
+    Break(
+        "a soft time limit fails a run whose body has not begun",
+        "9. a run that meets no store is tried again",
+        "run.py",
+        "            if self._is_decided:\n                raise\n",
+        "            raise\n",
+        (f"{_WITHOUT_STORE}a_soft_time_limit_that_strikes_while_a_run_is_put_off_loses_nothing",),
+    ),
+    Break(
+        "a body that has not begun leaves the quiet period of a failure",
+        "12. a quiet period is left by a body",
+        "run.py",
+        "self._judge(error) if self._is_decided else Ending(Kind.NEITHER)",
+        "self._judge(error)",
+        (f"{_WITHOUT_STORE}a_soft_time_limit_that_strikes_as_the_body_is_about_to_begin_leaves_no_quiet_period",),
     ),
     Break(
         "an end that the store did not answer is not told to it again",
@@ -394,11 +419,11 @@ IN_OUTCOMES = (
     ),
     Break(
         "a time limit is taken for an outage of the result backend",
-        "Celery's own signals keep their meaning",
+        "7. a run whose time limit has passed is put off, not let through",
         "run.py",
         "        except SoftTimeLimitExceeded:\n            raise\n",
         "",
-        (f"{_RUN}a_time_limit_while_the_result_backend_is_asked_is_a_time_limit",),
+        (f"{_RUN}a_time_limit_while_the_result_backend_is_asked_puts_the_run_off",),
     ),
     Break(
         "a message waits for longer than its broker waits for it",

@@ -42,6 +42,10 @@ _GROWS = f"{_CONTRACT}a_token_is_larger_than_every_earlier_one"
 _FACT_OVER_KNOWN = f"{_CONTRACT}a_fact_is_written_only_over_what_the_writer_knew"
 _FACT_BY_HOLDER = f"{_CONTRACT}a_fact_is_written_only_by_the_holder_and_taken_back_by_one_who_was"
 _HELD = f"{_CONTRACT}a_held_key_is_refused_with_holder_token_label_and_time_left"
+_BEGUN_LATE = f"{_CONTRACT}a_run_is_known_as_begun_for_as_long_after_its_last_renewal_as_after_its_beginning"
+_NOBODY_WAITS = (
+    f"{_SERVERS}sentinel.py::test_an_answer_that_nobody_waits_for_any_more_is_not_taken_for_that_to_another_question"
+)
 _NO_TWO = f"{_CONTRACT}no_two_threads_hold_a_key_at_once"
 
 IN_REDIS = (
@@ -401,6 +405,54 @@ IN_REDIS = (
         ),
     ),
     Break(
+        "a lock stays with a primary that was replaced",
+        "1. it takes writes for some seconds, and loses them",
+        "stores/redis/locks.py",
+        "        server.follow()  #",
+        "        #",
+        (f"{_SERVERS}sentinel.py::test_a_lock_outside_celery_follows_a_promotion_as_runs_do",),
+    ),
+    Break(
+        "a connection whose making was cut short is used",
+        "1, 2. the answer on its way would be taken for that to another question",
+        "stores/redis/connecting.py",
+        "        except BaseException:\n            self.disconnect()\n            raise\n",
+        "        finally:\n            pass\n",
+        (f"{_NOBODY_WAITS}[as it connects]",),
+    ),
+    Break(
+        "an answer to a lock that nobody waits for is left to the next one",
+        "1, 2. it would be taken for that to another question",
+        "stores/redis/locks.py",
+        "connection.disconnect()  # what",
+        "pass  # what",
+        (f"{_NOBODY_WAITS}[in a lock]",),
+    ),
+    Break(
+        "a lock that could not be renewed once is renewed no more",
+        "5. the lease is renewed while its holder works",
+        "stores/redis/locks.py",
+        "            except RedisError:\n",
+        "            except _AWAY:\n",
+        (f"{_LOCKS}a_lock_whose_renewal_was_refused_for_a_while_is_renewed_after_it",),
+    ),
+    Break(
+        "a sentinel is forgotten where two threads ask",
+        "9. the store is away only where no sentinel answers",
+        "stores/redis/watchers.py",
+        "*(other for other in self.sentinels if other is not sentinel)]",
+        "*self.sentinels[1:]]",
+        (f"{_SERVERS}sentinel.py::test_no_sentinel_is_forgotten_when_several_threads_ask_at_the_same_time",),
+    ),
+    Break(
+        "a long body is forgotten as begun, in Redis",
+        "7. if that one died it runs: its message is not dropped",
+        _RENEW,
+        'if redis.call("PTTL", done) < tonumber(remember_ms) then',
+        "if false then",
+        (f"{_BEGUN_LATE}[user@redis-6.2]",),
+    ),
+    Break(
         "all that is kept of a key is spread over slots",
         "a cluster: every key of one act in one slot",
         "stores/redis/names.py",
@@ -508,6 +560,14 @@ IN_REDIS = (
 )
 
 IN_MEMORY = (
+    Break(
+        "a long body is forgotten as begun, in memory",
+        "7. if that one died it runs: its message is not dropped",
+        _MEMORY,
+        "until=max(known.until, now + lease.remember)",
+        "until=known.until",
+        (f"{_BEGUN_LATE}[memory]",),
+    ),
     Break(
         "a fact is written by one who holds nothing, in memory",
         "15. the claim is only for the one who holds the lease",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from types import SimpleNamespace
 from typing import Any
@@ -105,12 +106,17 @@ def test_a_sentinel_has_its_own_password_and_the_servers_theirs() -> None:
         "redis://:hun\u2100ter@host/0",
         "redis://:hun[ter@host/0",
         "redis://host/0#pw",
+        "redis://user:123?abc@host/0",
+        "redis://user:123?ab=cd@host/0",
         "redis://one,two/0",
         "redis://one;redis://two",
         "unix://",
+        "unix://run/redis.sock",
+        "redis+socket://run/redis.sock",
         "sentinel://?master_name=m",
         "sentinel://one:1;redis://two/0?master_name=m",
         "sentinel://one:1,:2/0?master_name=m",
+        "sentinel://:pw@one:1,:pw@two:2/0?master_name=m",
         "redis+cluster://",
         "redis+cluster://one:x",
     ],
@@ -124,8 +130,23 @@ def test_a_malformed_url_is_refused_with_one_that_is_not(url: str) -> None:
     assert refused.value.__cause__ is None
 
 
+@pytest.mark.parametrize("scheme", ["unix", "redis+socket"])
+def test_a_malformed_url_of_a_socket_is_refused_with_one_of_a_socket(scheme: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"write coord_url = '{re.escape(scheme)}:///"):
+        address(f"{scheme}://run/redis.sock")
+
+
+@pytest.mark.parametrize("database", ["/99999999999", "/0?db=99999999999", "/0?db=-1", "/0?db=x"])
+def test_a_database_that_no_server_has_is_refused(database: str) -> None:
+    with pytest.raises(ConfigurationError, match="option of the wrong kind"):
+        address(f"redis://host{database}")
+
+
 def test_a_refusal_repeats_no_password() -> None:
     for url in (
+        "redis://user:123?hunter2@host/0",
+        "redis://user:123?hunter2=4@host/0",
+        "sentinel://:hunter2@a:1,:hunter2@b:2/0?master_name=m",
         "redis://:hunter2@host:port",
         "sentinel://:hunter2@a/0",
         "redis+cluster://:hunter2@a/3",
@@ -173,6 +194,7 @@ def test_a_password_may_have_a_comma() -> None:
         ({"ssl_ca_certs": "/ca.pem"}, "speaks of TLS, and the URL of none"),
         ({"sentinel_kwargs": "pw"}, "sentinel_kwargs is a dictionary"),
         ({"min_other_sentinels": "x"}, "min_other_sentinels a number"),
+        ({"client_name": "my app"}, "client_name takes neither spaces"),
     ],
 )
 def test_an_option_that_cannot_be_used_is_refused(options: dict[str, Any], said: str) -> None:

@@ -206,9 +206,11 @@ def test_a_result_backend_that_does_not_answer_leaves_a_duplicate_waiting(
     assert len(sent(app)) == 1
 
 
-def test_a_time_limit_while_the_result_backend_is_asked_is_a_time_limit(
+def test_a_time_limit_while_the_result_backend_is_asked_puts_the_run_off(
     app: Celery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """7. Nothing is written under its id; and no body begins that has no time limit any more."""
+    seen = events(app, monkeypatch)
     task = app.task(base=ExclusiveTask, name="once")(lambda_free)
     task_id = fresh_id()
     run(task, task_id)
@@ -216,10 +218,13 @@ def test_a_time_limit_while_the_result_backend_is_asked_is_a_time_limit(
     def limit(task_id: str) -> str:
         raise SoftTimeLimitExceeded
 
-    monkeypatch.setattr(app.backend, "get_state", limit)
+    with monkeypatch.context() as patch:
+        patch.setattr(app.backend, "get_state", limit)
+        run(task, task_id)
 
-    result = run(task, task_id)
-    assert isinstance(result[1].retval if result[1] else None, SoftTimeLimitExceeded)
+    assert len(sent(app)) == 1
+    assert seen.events[-1].why == "store"  # type: ignore[union-attr]
+    assert state_of(task, task_id) == states.SUCCESS
 
 
 def test_a_delivery_waits_for_its_own_earlier_one_for_longer_and_longer(

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from celery import Celery, states
+from celery import Celery, Signature, states
+from celery.exceptions import SoftTimeLimitExceeded
 from deliveries import fresh_id, lambda_free, run, sent, state_of
+from local_processes import wait_until
 
-from celery_coord import ConfigurationError, ExclusiveTask, StoreError
+from celery_coord import ConfigurationError, Cooldown, CooldownTask, CoordinatedTask, ExclusiveTask, StoreError
 from celery_coord.app import Coordination, coordination
 from celery_coord.errors import NewerLayout
-from celery_coord.events import Event, TaskDeferred
+from celery_coord.events import Event, LeaseAcquired, StoreFailed, TaskDeferred
 from celery_coord.run import AWAY, DEFERRALS, MET_ITSELF
 from celery_coord.testing import FakeClock, use_memory
 
@@ -23,7 +25,7 @@ def app() -> Celery:
     return app
 
 
-def away(app: Celery, clock: FakeClock, error: StoreError | None = None, **conf: Any) -> list[Event]:
+def away(app: Celery, clock: FakeClock, error: Exception | None = None, **conf: Any) -> list[Event]:
     """Let the store of an application fail from now on; what happens is noted."""
     app.conf.update(conf)
     use_memory(app, clock)
@@ -171,3 +173,110 @@ def test_what_a_broker_added_is_not_sent_along(app: Celery, clock: FakeClock) ->
     [headers] = sent(app)
     assert "x-death" not in headers
     assert headers["theirs"] == 1
+
+
+@pytest.mark.parametrize(("choice", "becomes"), [("retry", "deferred"), ("run", "ran"), ("fail", "failed")])
+def test_a_soft_time_limit_that_strikes_while_the_store_is_asked_is_no_failure_of_the_body(
+    app: Celery, clock: FakeClock, choice: str, becomes: str
+) -> None:
+    """The limit is the body's, which has not begun; what waits for the store is what the setting says."""
+    seen = away(app, clock, SoftTimeLimitExceeded(1), coord_on_store_error=choice)
+    ran: list[int] = []
+
+    @app.task(base=ExclusiveTask, name="asking")
+    def task(n: int) -> None:
+        ran.append(n)
+
+    outcome = run(task, fresh_id(), 1)
+
+    assert (ran == [1]) is (becomes == "ran")
+    assert bool(sent(app)) is (becomes == "deferred")
+    assert isinstance(failed_with(outcome), StoreError) is (becomes == "failed")
+    assert "soft time limit passed" in next(event.error for event in seen if isinstance(event, StoreFailed))
+
+
+@pytest.mark.parametrize("base", [ExclusiveTask, CooldownTask])
+def test_what_was_cut_short_before_its_body_began_leaves_nothing_behind(
+    app: Celery, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, base: type[CoordinatedTask]
+) -> None:
+    """Neither a lease, nor the quiet period of a failure."""
+    use_memory(app, clock)
+    made: Coordination = coordination(app)
+    ran: list[int] = []
+
+    @app.task(base=base, name="asking", cooldown=Cooldown(60, on_failure=60))
+    def task() -> None:
+        ran.append(1)
+
+    act = "acquire" if base is ExclusiveTask else "refuses"
+    ask = getattr(made.store, act)
+
+    def granted_and_cut_short(*args: Any, **kwargs: Any) -> None:
+        ask(*args, **kwargs)
+        raise SoftTimeLimitExceeded(1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(made.store, act, granted_and_cut_short)
+        run(task, fresh_id())
+
+    assert len(sent(app)) == 1
+    wait_until(lambda: task.look().held is None, "a key that is free")
+    assert task.look().cooling is None
+    run(task, fresh_id())
+    assert ran == [1]
+
+
+def test_a_soft_time_limit_that_strikes_as_the_body_is_about_to_begin_leaves_no_quiet_period(
+    app: Celery, clock: FakeClock
+) -> None:
+    use_memory(app, clock)
+    made: Coordination = coordination(app)
+
+    def strike(event: Event) -> None:
+        if isinstance(event, LeaseAcquired):
+            raise SoftTimeLimitExceeded(1)
+
+    made.gate._notify = strike
+    task = app.task(base=ExclusiveTask, name="asking", cooldown=Cooldown(60, on_failure=60))(lambda_free)
+
+    run(task, fresh_id())
+
+    assert len(sent(app)) == 1
+    found = task.look()
+    assert (found.held, found.cooling) == (None, None)
+
+
+def test_a_soft_time_limit_that_strikes_while_a_run_is_put_off_loses_nothing(
+    app: Celery, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Store and broker are often one server, and both away."""
+    away(app, clock)
+    task = app.task(base=ExclusiveTask, name="asking")(lambda_free)
+    publish, tries = Signature.apply_async, []
+
+    def cut_short(*args: Any, **kwargs: Any) -> Any:
+        tries.append(1)
+        if len(tries) == 1:
+            raise SoftTimeLimitExceeded(1)
+        return publish(*args, **kwargs)
+
+    monkeypatch.setattr(Signature, "apply_async", cut_short)
+
+    run(task, fresh_id())
+
+    assert len(tries) == 2
+    assert len(sent(app)) == 1
+
+
+def test_a_soft_time_limit_that_strikes_in_the_body_is_a_failure_of_it(app: Celery, clock: FakeClock) -> None:
+    use_memory(app, clock)
+
+    @app.task(base=ExclusiveTask, name="asking", cooldown=Cooldown(60, on_failure=60))
+    def task() -> None:
+        raise SoftTimeLimitExceeded(1)
+
+    outcome = run(task, fresh_id())
+
+    assert isinstance(failed_with(outcome), SoftTimeLimitExceeded)
+    assert sent(app) == []
+    assert task.look().cooling is not None

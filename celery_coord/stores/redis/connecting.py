@@ -5,6 +5,9 @@ asked can be neither interrupted nor served otherwise. So a host's name is looke
 redis-py looks it up to connect, and who wants to connect waits for that no longer than for a connection. What is left
 of that time is for all addresses of the name together: redis-py would give it to each.
 
+And a connection is made wholly, or not at all: an exception may come in the midst of it (a time limit, a greenlet that
+is killed), and the answer that is still on its way would be taken for that to what the next one asks.
+
 Not promised: a resolver that answers us, and falls silent before it answers redis-py.
 """
 
@@ -130,6 +133,15 @@ def _is_address(host: str) -> bool:
 
 class _InTime:
     """What is added to a connection of redis-py's."""
+
+    def connect(self: Any) -> None:
+        """As redis-py's; what a time limit cuts short is not left half connected, with an answer on its way."""
+        redis_pys: Any = super()
+        try:
+            redis_pys.connect()
+        except BaseException:
+            self.disconnect()
+            raise
 
     def _connect(self: Any) -> Any:
         redis_pys: Any = super()

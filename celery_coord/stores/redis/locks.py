@@ -2,8 +2,8 @@
 
 python-redis-lock knows no time limit of its own, and waits for a key with one command, for as long as the lock may last
 or the caller wants to wait. Here that is cut into short ones: so no answer takes longer than one may, and a server that
-stands still is found out while somebody waits. And its lock ends where one renewal is not answered; here it is asked
-for again, as long as the key may still be held.
+stands still is found out while somebody waits. And its lock ends where one renewal is not answered, or is refused as a
+read-only server does it; here it is asked for again, as long as the key may still be held.
 
 In a cluster the node is asked that has the key, wherever that goes. What may have been done, though there was no
 answer, is not asked for again: who has taken a key would be refused it. redis-py's own error tells the caller.
@@ -22,6 +22,7 @@ import redis_lock
 from redis.commands import CoreCommands
 from redis.exceptions import (
     ConnectionError as RedisConnectionError,
+    RedisError,
     ResponseError,
     TimeoutError as RedisTimeoutError,
 )
@@ -50,6 +51,8 @@ _SCRIPTS: dict[str, str] = {
 class Lock(redis_lock.Lock):  # type: ignore[misc]  # it has no types
     """A `redis_lock.Lock` that a stall of the server does not keep from being renewed after it."""
 
+    _lock_renewal_thread: threading.Thread | None
+
     @classmethod
     def register_scripts(cls, redis_client: Any) -> None:
         """Where all locks look for them: python-redis-lock would leave those of the first class to ask without."""
@@ -63,10 +66,16 @@ class Lock(redis_lock.Lock):  # type: ignore[misc]  # it has no types
             try:
                 super().extend(expire)
                 is_over = True
-            except _AWAY:
+            except RedisError:
                 if self._lock_renewal_thread is not threading.current_thread() or time.monotonic() >= until:
                     raise
                 is_over = self._lock_renewal_stop.wait(_PAUSE)
+
+    def _start_lock_renewer(self) -> None:
+        renewing = self._lock_renewal_thread
+        if renewing is not None and not renewing.is_alive():  # the last lock was lost: that is over
+            self._lock_renewal_thread = None
+        super()._start_lock_renewer()
 
 
 class LockClient(_Commands):  # type: ignore[misc]
@@ -97,10 +106,12 @@ class LockClient(_Commands):  # type: ignore[misc]
         return self.eval(_SCRIPTS[sha], numkeys, *keys_and_args)
 
 
-def on_server(client: Any) -> Execute:
-    """Sends commands to the server of a client."""
+def on_server(server: Server) -> Execute:
+    """Sends commands to a server, or to the one that Sentinel names by then."""
+    client: Any = server.client
 
     def execute(*args: Any, wait: float = 0.0, **options: Any) -> Any:
+        server.follow()  # then redis-py's pool has no connection to another one any more
         with client.client() as line:
             return _answer(line, *args, wait=wait, **options)
 
@@ -144,13 +155,15 @@ def on_node_of(key: str, cluster: Cluster, *, timeout: float) -> Execute:
 
 def _answer(line: Any, *args: Any, wait: float, **options: Any) -> Any:
     """The answer to a command on one connection; the time of an answer begins when the command blocks no more."""
-    if not wait:
-        return line.execute_command(*args, **options)
     connection = line.connection
     try:
+        if not wait:
+            return line.execute_command(*args, **options)
         connection.send_command(*args)
         connection.can_read(wait)
         return connection.read_response()
+    except ResponseError:  # which is an answer
+        raise
     except BaseException:
         connection.disconnect()  # what may still come is nobody else's
         raise

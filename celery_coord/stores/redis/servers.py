@@ -110,7 +110,7 @@ class Server:
 
     def ask(self, key: str, command: Command, *, confirm: bool = False) -> Any:  # noqa: ARG002  there is but one
         """See `Servers.ask`."""
-        self._follow()
+        self.follow()
         return self._asked(self.lines, self.lines.ask, (command,), confirm=confirm)
 
     def ask_once(self, command: Command, *, before: Sequence[Command] = (), confirm: bool = False, until: float) -> Any:
@@ -159,7 +159,7 @@ class Server:
         commands = [command for _, command in requests]
         if not commands:
             return []
-        self._follow()
+        self.follow()
         try:
             answers = self._sent(self._batches, self._batches.ask, commands, confirm=True)
         except RedisError as error:
@@ -183,14 +183,14 @@ class Server:
 
     def wait(self, key: str, command: Command) -> None:  # noqa: ARG002  there is but one who has it
         """See `Servers.wait`."""
-        self._follow()
+        self.follow()
         self._asked(self._waits, self._waits.ask, (command,), confirm=False)
 
     def primaries(self) -> list[redis.Redis]:
         """See `Servers.primaries`."""
         return [self.client]
 
-    def _follow(self) -> None:
+    def follow(self) -> None:
         """Leave a primary that was replaced: for some seconds it takes writes of all who are connected, and loses them.
 
         Asked of a Sentinel once a second, where there is one, by whoever comes first.

@@ -132,7 +132,7 @@ class RedisStore:
         )
         match answer:
             case str(token):
-                return Lease(key, owner_id, int(token), ttl)
+                return Lease(key, owner_id, int(token), ttl, remember)
             case ["held", holder, left, known, begun]:
                 return replace(_held(key, holder, left, known), begun=bool(begun))
         return _kept_away(key, answer)
@@ -150,7 +150,9 @@ class RedisStore:
         calls: list[Call] = []
         for lease in leases:
             name = self._names(lease.key)
-            calls.append(((name.lock, name.lease), (lease.owner, milliseconds(lease.ttl))))
+            run, _ = run_and_generation(lease.owner)
+            args = (lease.owner, milliseconds(lease.ttl), milliseconds(lease.remember))
+            calls.append(((name.lock, name.lease, name.done(run)), args))
         return [_still_ours(answer) for answer in RENEW.run_many(self._servers, calls)]
 
     @_answers
@@ -292,7 +294,7 @@ class RedisStore:
         if isinstance(servers, Cluster):  # all keys of a lock are in one slot
             execute = on_node_of(name.lock, servers, timeout=self._address.timeout)
         else:
-            execute = on_server(servers.client)
+            execute = on_server(servers)
         # Not strict: the client is none of redis-py's.
         return Lock(
             LockClient(execute), name.tag, expire=math.ceil(ttl), id=str(owner), auto_renewal=True, strict=False

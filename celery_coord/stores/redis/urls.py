@@ -65,6 +65,8 @@ _parse_url: Callable[[str], dict[str, Any]] = parse_url
 _IN_A_URL = frozenset({"db", "virtual_host", "sentinel_username", "sentinel_password"})
 
 _PORT, _SENTINEL_PORT = 6379, 26379
+#: The numbers that a server reads.
+_DATABASES = range(2**31)
 _TLS_SCHEMES = frozenset({"rediss", "sentinels", "rediss+cluster"})
 #: redis-py 4 knows but one protocol, and no option that names it.
 _SPEAKS_RESP3 = int(redis.__version__.partition(".")[0]) >= 5
@@ -96,12 +98,15 @@ def parsed(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
     refuse_unknown([name for name in query if name not in _IN_A_URL], "coord_url")
     path = next((part.path for part in parts if part.path.strip("/")), "")
     base, host = ("unix", "") if _is_socket(scheme) else ("redis", "host")
+    said: dict[str, Any]
     try:
         # urlunsplit drops // before a bare path; a host of its own keeps the path apart from the user
         said = _parse_url(f"{base}://{user}@{host}{path}?{urlencode(query)}")
     except ValueError:
+        said = {"db": -1}
+    if said.get("db", 0) not in _DATABASES:
         msg = "coord_url has an option of the wrong kind: write coord_url = 'redis://127.0.0.1:6379/0'"
-        raise ConfigurationError(msg) from None
+        raise ConfigurationError(msg)
     said.pop("host", None)
     if not _SPEAKS_RESP3 and str(said.get("protocol")) == "2":
         del said["protocol"]
@@ -111,7 +116,11 @@ def parsed(url: str, options: Mapping[str, Any]) -> dict[str, Any]:
     elif any(name.startswith("ssl_") for name in beside):
         msg = "coord_transport_options speaks of TLS, and the URL of none: write coord_url = 'rediss://host:6379/0'"
         raise ConfigurationError(msg)
-    return {**_in_words_of_redis_py(beside), **_in_words_of_redis_py(said), "hosts": hosts}
+    found = {**_in_words_of_redis_py(beside), **_in_words_of_redis_py(said), "hosts": hosts}
+    if re.search("[^!-~]", str(found.get("client_name", ""))):  # which the server refuses at each connection
+        msg = "client_name takes neither spaces nor what is not ASCII: write 'client_name': 'my-app'"
+        raise ConfigurationError(msg)
+    return found
 
 
 def _split(scheme: str, url: str) -> tuple[list[SplitResult], str, tuple[Host, ...]]:
@@ -125,9 +134,12 @@ def _split(scheme: str, url: str) -> tuple[list[SplitResult], str, tuple[Host, .
     netlocs = [host for hosts in behind for host in ([hosts] if is_single else hosts.split(","))]
     hosts = _hosts(scheme, netlocs)
     if _is_socket(scheme):
-        is_sound = len(parts) == 1 and len(parts[0].path) > 1
+        is_sound = len(parts) == 1 and len(parts[0].path) > 1 and not behind[0]
     else:
         is_sound = bool(hosts) and (len(netlocs) == 1 or not is_single) and all(_is_number(part.path) for part in parts)
+        # A user for each of several hosts, and a user who was cut in two by what is not quoted.
+        is_sound &= is_single or not any("@" in user for user in users)
+        is_sound &= not any("@" in part.query and not user for part, user in zip(parts, users, strict=True))
     if hosts is None or not is_sound or any(part.fragment or part.scheme != scheme for part in parts):
         _refuse(scheme)
     return parts, next(filter(None, users), ""), tuple(hosts)
@@ -166,8 +178,7 @@ def _hosts(scheme: str, netlocs: Sequence[str]) -> list[Host] | None:
 
 
 def _is_number(path: str) -> bool:
-    database = path.strip("/")
-    return not database or database.isdecimal()
+    return re.fullmatch("[0-9]*", path.strip("/")) is not None
 
 
 def _certificates(said: Any) -> Any:
@@ -180,8 +191,9 @@ def _certificates(said: Any) -> Any:
 def _refuse(scheme: str) -> NoReturn:
     # Not even masked: where a URL is malformed, the password may stand anywhere in it.
     kind = _kind(scheme)
-    example = EXAMPLES.get(kind, "redis://127.0.0.1:6379/0")
-    form = "/path/to/socket" if kind in ("unix", "redis+socket") else "host[:port][/database]"
+    example, form = EXAMPLES.get(kind, "redis://127.0.0.1:6379/0"), "host[:port][/database]"
+    if _is_socket(scheme):
+        example, form = f"{scheme}:///run/redis/redis.sock", "/path/to/socket"
     if kind in EXAMPLES:
         form = "host[:port],host[:port]" + ("/database?master_name=NAME" if kind == "sentinel" else "")
     msg = (

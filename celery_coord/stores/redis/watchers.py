@@ -27,14 +27,15 @@ class Watchers(Sentinel):
             found: Host = super().discover_master(service_name)  # type: ignore[no-untyped-call]
             return found
         causes = []
-        for number, sentinel in enumerate(self.sentinels):
+        for sentinel in self.sentinels:
             try:
                 address: Any = sentinel.sentinel_get_master_addr_by_name(service_name)
             except (RedisConnectionError, RedisTimeoutError) as error:
                 causes.append(f"{type(error).__name__}({error})")
                 continue
             if address:
-                self.sentinels[0], self.sentinels[number] = sentinel, self.sentinels[0]
+                # A new list: other threads are on their way through the old one.
+                self.sentinels = [sentinel, *(other for other in self.sentinels if other is not sentinel)]
                 return str(address[0]), int(address[1])
         why = f" : {', '.join(causes)}" if causes else ""
         raise MasterNotFoundError(f"No master found for {service_name!r}{why}")
