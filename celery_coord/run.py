@@ -83,20 +83,37 @@ class Run:
         self._remembered_for = 0.0 if request.is_eager else self._settings.done_ttl
         self._began_at = self._coordination.clock.monotonic()
         self._is_decided = False  # whether the body has begun, or the drop
+        self._is_sent_again = False
+        # Where a time limit cuts short what is not the store's answer: as what the run is put off, and for how long.
+        self._is_put_off_as: tuple[str, float] | None = None
 
     def admitted(self, body: Callable[[], Any]) -> Any:
         """The value of the body, or of the drop."""
         try:
             return self._admitted(body)
         except SoftTimeLimitExceeded:
-            if self._is_decided:
+            if self._is_decided or self._request.is_eager:  # an eager run's limit is that of the body around it
                 raise
-            # It is the body's limit, and none for the store or the broker.
-            return self._unanswered(StoreError("the task's soft time limit passed before the run was admitted"), body)
+            raise self._cut_short() from None
+
+    def _cut_short(self) -> Ignore:
+        """The soft time limit has passed before the body has begun: it is none for the store or the broker.
+
+        Nor is a body let through that has no limit any more, whatever is to become of runs that meet no store.
+        """
+        if self._is_sent_again:
+            return Ignore("sent again")
+        if self._is_put_off_as is None:
+            return self._without_answer(StoreError("the task's soft time limit passed before it answered"))
+        self._met_itself = True  # it may have been sent already: then there are two of it
+        return self._again(*self._is_put_off_as)
 
     def _admitted(self, body: Callable[[], Any]) -> Any:
-        if self._was_delivered_before() and self._end_is_told():
-            raise self._duplicate()
+        if self._was_delivered_before():
+            self._is_put_off_as = "redelivered", self._step()
+            if self._end_is_told():
+                raise self._duplicate()
+        self._is_put_off_as = None
         outcome = self._coordination.gate.admit(
             self._claim(),
             self._begun(body),
@@ -235,6 +252,7 @@ class Run:
         """The run has ended already: its message is a duplicate, unless its process died before it could tell."""
         if done.told:
             raise self._duplicate()
+        self._is_put_off_as = "untold", self._step()
         if self._result_tells():
             state = self._state()
             if state in states.READY_STATES:
@@ -255,21 +273,32 @@ class Run:
 
     def _unanswered(self, error: StoreError, body: Callable[[], Any]) -> Any:
         """The store is away: the setting says what becomes of the run."""
-        self._coordination.notify(StoreFailed(f"asking for {self._key}", str(error)))
         # Whoever uses the key under a later layout is not to be run beside: that store is not away.
-        is_later = isinstance(error, NewerLayout)
-        choice = self._policy.on_store_error or self._settings.on_store_error
-        if choice == "run" and not is_later:
+        if self._on_store_error == "run" and not isinstance(error, NewerLayout):
+            self._coordination.notify(StoreFailed(f"asking for {self._key}", str(error)))
             self._coordination.notify(TaskUnguarded(self._task.name, self._request.id, self._key))
             self._is_decided = True
             return body()
+        raise self._without_answer(error)
+
+    @property
+    def _on_store_error(self) -> str:
+        return self._policy.on_store_error or self._settings.on_store_error
+
+    def _without_answer(self, error: StoreError) -> Ignore:
+        """A run that is not let through without an answer is put off, or fails.
+
+        Raises:
+            StoreError: it fails.
+        """
+        self._coordination.notify(StoreFailed(f"asking for {self._key}", str(error)))
         longest = min(self._settings.store_retry_pause, 2.0 ** (1 + min(self._tries_without_store, 10)))
         countdown = random.uniform(longest / 2, longest)  # noqa: S311  not a secret
         # An earlier delivery may be at work under the same id, and is not to be called failed.
-        gives_up = choice == "fail" or self._has_tried_for_long(countdown)
+        gives_up = self._on_store_error == "fail" or self._has_tried_for_long(countdown)
         if self._request.is_eager or (gives_up and not self._was_delivered_before()):
             raise error
-        raise self._again(LAYOUT if is_later else STORE, countdown)
+        return self._again(LAYOUT if isinstance(error, NewerLayout) else STORE, countdown)
 
     def _has_tried_for_long(self, countdown: float) -> bool:
         """Whether the next try would come too late."""
@@ -289,6 +318,7 @@ class Run:
 
     def _again(self, why: str, countdown: float) -> Ignore:
         """Send the message again as it is, for later; writes nothing under its id, and uses no retry up."""
+        self._is_put_off_as = why, countdown
         # One that waits for longer than that is delivered again by the broker, and each copy would send another.
         # And a quorum queue counts in whole seconds.
         countdown = max(_SHORTEST_DEFERRAL, min(countdown, self._settings.visibility_timeout / 2))
@@ -307,6 +337,7 @@ class Run:
             headers={**self._headers, **said},
         )
         again.apply_async(retry=True, retry_policy=_PATIENT)
+        self._is_sent_again = True
         self._coordination.notify(TaskDeferred(task.name, request.id, self._key, why, countdown))
         return Ignore(f"sent again: {why}")
 

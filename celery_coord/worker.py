@@ -37,18 +37,18 @@ class CheckStep(bootsteps.Step):  # type: ignore[misc]  # Celery has no types
         super().__init__(parent, **kwargs)
         check(parent.app)
         coordinated = coordination(parent.app)
-        coordinated.has_children = _forks(parent.pool_cls)
+        coordinated.has_children = _is_made_of(parent.pool_cls, "prefork")
         if coordinated.settings.url.startswith("memory://") and coordinated.has_children:
             refuse("memory:// serves one process, and this worker has children: set coord_url = 'redis://...'")
 
     def create(self, parent: Any) -> None:
         """Warn of what Celery does not; by now the worker knows how much it does at once."""
-        is_green = getattr(parent.pool_cls, "is_green", False)
         # An older Celery has one greenlet acknowledge for all of them.
-        if is_green and celery.VERSION >= (5, 7):
+        if getattr(parent.pool_cls, "is_green", False) and celery.VERSION >= (5, 7):
             _warn_of_few_connections(parent.app, parent.max_concurrency or parent.concurrency)
-        if is_green or coordination(parent.app).has_children:  # threads, and solo, know no limits
-            _warn_of_short_limits(parent.app, parent.time_limit)
+        has_soft_limits = _is_made_of(parent.pool_cls, "prefork")
+        if has_soft_limits or _is_made_of(parent.pool_cls, "gevent"):  # the other pools know no limits at all
+            _warn_of_short_limits(parent, has_soft_limits=has_soft_limits)
 
 
 def check(app: Any) -> None:
@@ -93,12 +93,20 @@ def _warn_of_few_connections(app: Any, greenlets: int) -> None:
             )
 
 
-def _warn_of_short_limits(app: Any, limit_of_all: float | None) -> None:
-    """A hard time limit ends a run also while that asks a store that does not answer: then nobody tries it again."""
-    longest = _ANSWERS_PER_ACT * coordination(app).settings.store_timeout
-    coordinated = [task for task in app.tasks.values() if getattr(task, "_coord_policy", None) is not None]
-    limits = {task.name: task.time_limit or limit_of_all for task in coordinated}
-    short = sorted((limit, name) for name, limit in limits.items() if limit and limit <= longest)
+def _warn_of_short_limits(worker: Any, *, has_soft_limits: bool) -> None:
+    """A hard time limit ends a run also while that asks a store that does not answer: then nobody tries it again.
+
+    Where a soft one comes first the run is put off, and so there is nothing to say.
+    """
+    longest = _ANSWERS_PER_ACT * coordination(worker.app).settings.store_timeout
+    short = []
+    for task in worker.app.tasks.values():
+        limit = task.time_limit or worker.time_limit
+        soft = (task.soft_time_limit or worker.soft_time_limit) if has_soft_limits else None
+        is_coordinated = getattr(task, "_coord_policy", None) is not None
+        if is_coordinated and limit and limit <= longest and not (soft and soft < limit):
+            short.append((limit, task.name))
+    short.sort()
     if short:
         logger.warning(
             "asking a store that does not answer takes up to %g s, and the time limit of %s is shorter: where it ends "
@@ -126,5 +134,6 @@ def _finish(**_: Any) -> None:
     finish(FINISH_WITHIN)
 
 
-def _forks(pool_cls: Any) -> bool:
-    return any(each.__module__ == "celery.concurrency.prefork" for each in pool_cls.__mro__)
+def _is_made_of(pool_cls: Any, pool: str) -> bool:
+    """Whether a pool is Celery's of that name, or a user's own that is made of it."""
+    return any(each.__module__ == f"celery.concurrency.{pool}" for each in pool_cls.__mro__)

@@ -86,6 +86,7 @@ class MemoryStore:
                 return replace(held, begun=self._has_begun(key, owner))
             if remember and not self._has_begun(key, owner):
                 self._remember_as(key, owner.run, _Ended(_NOT_YET, 0.0, self._clock.monotonic() + remember, told=False))
+            self._keep(key, owner.run, remember)
             if not again:
                 guard.token = max(guard.token + 1, int(self._clock.time() * 1_000_000))
             guard.holder, guard.label, guard.ttl = str(owner), label, ttl
@@ -116,13 +117,16 @@ class MemoryStore:
         held = self._look(lease.key).held
         if held is None or held.holder != lease.owner:
             return False
-        now = self._clock.monotonic()
-        self._guards[lease.key].held_until = now + lease.ttl
+        self._guards[lease.key].held_until = self._clock.monotonic() + lease.ttl
         run, _ = run_and_generation(lease.owner)
-        known = self._ended.get((lease.key, run))
-        if known is not None and known.until > now:
-            self._ended[lease.key, run] = replace(known, until=max(known.until, now + lease.remember))
+        self._keep(lease.key, run, lease.remember)
         return True
+
+    def _keep(self, key: str, run: str, remember: float) -> None:
+        """What is known of a run is known for so long from now, at the least."""
+        known, now = self._ended.get((key, run)), self._clock.monotonic()
+        if known is not None and known.until > now:
+            self._ended[key, run] = replace(known, until=max(known.until, now + remember))
 
     def settle(
         self,

@@ -463,6 +463,24 @@ def test_a_run_is_known_as_begun_for_as_long_after_its_last_renewal_as_after_its
     assert again.begun
 
 
+def test_a_run_is_known_as_begun_for_as_long_after_its_second_admission_as_after_its_first(
+    under_test: UnderTest,
+) -> None:
+    """7. That may have died before it was renewed."""
+    store = under_test.store
+    for _ in range(2):
+        lease = store.acquire("k", Owner.new("run"), TTL, heed_cooldown=True, remember=600)
+        assert isinstance(lease, Lease)
+        under_test.age_run("k", "run", 500)
+        under_test.expire_lease("k")
+
+    acquire(store)
+    again = store.acquire("k", Owner.new("run"), TTL, heed_cooldown=True, remember=600)
+
+    assert isinstance(again, Held)
+    assert again.begun
+
+
 def test_a_renewal_lets_nothing_be_remembered_for_less_long(under_test: UnderTest) -> None:
     """Nor does it remember what was not to be."""
     store = under_test.store

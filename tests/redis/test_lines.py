@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import gc
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import redis
+from redis.connection import AbstractConnection
 from redis.exceptions import ResponseError, TimeoutError as RedisTimeoutError
 
+from celery_coord.stores.redis.address import Address
 from celery_coord.stores.redis.lines import Lines
+from celery_coord.testing import LocalServer
 
 pytestmark = pytest.mark.server
 
@@ -159,3 +164,30 @@ def test_who_waits_for_a_connection_gets_one_before_those_who_came_later(
 def _interrupted(*_: object, **__: object) -> None:
     """A time limit, between the request and its answer."""
     raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("kind", ["TCP", "a socket"])
+def test_a_connection_is_made_wholly_or_not_at_all(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1. What strikes before the database is chosen does not leave a connection to another one."""
+    with tempfile.TemporaryDirectory(prefix="celery-coord-") as folder:
+        path = Path(folder) / "s.sock"
+        with LocalServer(["--unixsocket", str(path)]) as server:
+            url = f"redis://127.0.0.1:{server.port}/1" if kind == "TCP" else f"unix://{path}?db=1"
+            address = Address.of(url, {}, timeout=5.0)
+            lines = Lines(address.client(), most=1, timeout=5)
+            send = AbstractConnection.send_command
+
+            def cut_short(connection: AbstractConnection, *args: object, **options: object) -> None:
+                if args[0] == "SELECT":
+                    raise KeyboardInterrupt
+                send(connection, *args, **options)
+
+            with monkeypatch.context() as patched:
+                patched.setattr(AbstractConnection, "send_command", cut_short)
+                with pytest.raises(KeyboardInterrupt):
+                    lines.ask(("SET", "key", "first"))
+            lines.ask(("SET", "key", "second"))
+            lines.close()
+
+            with redis.Redis(port=server.port) as admin:
+                assert admin.info("keyspace").keys() == {"db1"}

@@ -229,6 +229,24 @@ def test_a_lock_that_was_lost_can_be_taken_again(patient: RedisStore, stalled: S
     lock.release()
 
 
+def test_a_lock_that_was_lost_can_be_taken_again_also_before_its_renewals_notice(
+    patient: RedisStore, stalled: Stalled
+) -> None:
+    """Taken, or not: not taken, renewed, and refused by an error."""
+    lock = patient.lock("k", TTL, "a shell")
+    lock._lock_renewal_interval = 3600.0
+    assert lock.acquire(blocking=False)
+    stalled.client.delete(KEY)
+    first = lock._lock_renewal_thread
+
+    assert lock.acquire(blocking=False)
+
+    assert not first.is_alive()
+    assert lock._lock_renewal_thread.is_alive()
+    lock.release()
+    assert not stalled.client.exists(KEY)
+
+
 def test_a_lock_that_is_being_renewed_in_vain_is_released_in_time(
     store: RedisStore, stalled: Stalled, unanswered: threading.Event
 ) -> None:

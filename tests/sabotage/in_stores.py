@@ -43,6 +43,8 @@ _FACT_OVER_KNOWN = f"{_CONTRACT}a_fact_is_written_only_over_what_the_writer_knew
 _FACT_BY_HOLDER = f"{_CONTRACT}a_fact_is_written_only_by_the_holder_and_taken_back_by_one_who_was"
 _HELD = f"{_CONTRACT}a_held_key_is_refused_with_holder_token_label_and_time_left"
 _BEGUN_LATE = f"{_CONTRACT}a_run_is_known_as_begun_for_as_long_after_its_last_renewal_as_after_its_beginning"
+_BEGUN_AGAIN = f"{_CONTRACT}a_run_is_known_as_begun_for_as_long_after_its_second_admission_as_after_its_first"
+_MADE_WHOLLY = f"{_LINES}a_connection_is_made_wholly_or_not_at_all"
 _NOBODY_WAITS = (
     f"{_SERVERS}sentinel.py::test_an_answer_that_nobody_waits_for_any_more_is_not_taken_for_that_to_another_question"
 )
@@ -445,11 +447,36 @@ IN_REDIS = (
         (f"{_SERVERS}sentinel.py::test_no_sentinel_is_forgotten_when_several_threads_ask_at_the_same_time",),
     ),
     Break(
+        "a second admission is forgotten as soon as the first, in Redis",
+        "7. if that one died it runs: its message is not dropped",
+        _ENDED,
+        "    keep(done, remember_ms)\n",
+        "",
+        (f"{_BEGUN_AGAIN}[user@redis-6.2]",),
+    ),
+    Break(
+        "a connection to a socket whose making was cut short is used",
+        "1. it would be one to another database",
+        "stores/redis/connecting.py",
+        "    redis.UnixDomainSocketConnection: _SocketConnection,\n",
+        "",
+        (f"{_MADE_WHOLLY}[a socket]",),
+    ),
+    Break(
+        "a lock that was lost is renewed by two",
+        "6. a lock is taken, or it is not",
+        "stores/redis/locks.py",
+        "        self._stop_lock_renewer()\n        self._lock_renewal_thread = None\n",
+        "        if self._lock_renewal_thread and not self._lock_renewal_thread.is_alive():\n"
+        "            self._lock_renewal_thread = None\n",
+        (f"{_LOCKS}a_lock_that_was_lost_can_be_taken_again_also_before_its_renewals_notice",),
+    ),
+    Break(
         "a long body is forgotten as begun, in Redis",
         "7. if that one died it runs: its message is not dropped",
         _RENEW,
-        'if redis.call("PTTL", done) < tonumber(remember_ms) then',
-        "if false then",
+        "keep(done, remember_ms)",
+        "",
         (f"{_BEGUN_LATE}[user@redis-6.2]",),
     ),
     Break(
@@ -564,9 +591,17 @@ IN_MEMORY = (
         "a long body is forgotten as begun, in memory",
         "7. if that one died it runs: its message is not dropped",
         _MEMORY,
-        "until=max(known.until, now + lease.remember)",
-        "until=known.until",
+        "        self._keep(lease.key, run, lease.remember)\n",
+        "",
         (f"{_BEGUN_LATE}[memory]",),
+    ),
+    Break(
+        "a second admission is forgotten as soon as the first, in memory",
+        "7. if that one died it runs: its message is not dropped",
+        _MEMORY,
+        "            self._keep(key, owner.run, remember)\n",
+        "",
+        (f"{_BEGUN_AGAIN}[memory]",),
     ),
     Break(
         "a fact is written by one who holds nothing, in memory",

@@ -117,6 +117,7 @@ def test_a_sentinel_has_its_own_password_and_the_servers_theirs() -> None:
         "sentinel://one:1;redis://two/0?master_name=m",
         "sentinel://one:1,:2/0?master_name=m",
         "sentinel://:pw@one:1,:pw@two:2/0?master_name=m",
+        "sentinel://one:1,me:pw@two:2/0?master_name=m",
         "redis+cluster://",
         "redis+cluster://one:x",
     ],
@@ -181,6 +182,21 @@ def test_no_option_of_a_sentinel_makes_an_act_take_longer() -> None:
 
     for sentinel in found._sentinel().sentinels:
         assert sentinel.connection_pool.connection_kwargs["socket_timeout"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("url", "password"),
+    [
+        ("redis://:p@ss@host", "p@ss"),
+        ("redis://host/0?password=p@ss", "p@ss"),
+        ("redis+cluster://:p@ss@one:1,two", "p@ss"),
+        ("redis+cluster://me:12,pw@one:1,two", "12,pw"),
+        ("redis://host/0?client_name=worker@host", None),
+        ("unix://localhost/run/redis.sock", None),
+    ],
+)
+def test_what_can_mean_but_one_thing_need_not_be_quoted(url: str, password: str | None) -> None:
+    assert address(url).options.get("password") == password
 
 
 def test_a_password_may_have_a_comma() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from celery_coord import ConfigurationError, Cooldown, CooldownTask, Coordinated
 from celery_coord.app import Coordination, coordination
 from celery_coord.errors import NewerLayout
 from celery_coord.events import Event, LeaseAcquired, StoreFailed, TaskDeferred
+from celery_coord.lease import Lease, Owner
 from celery_coord.run import AWAY, DEFERRALS, MET_ITSELF
 from celery_coord.testing import FakeClock, use_memory
 
@@ -175,11 +177,11 @@ def test_what_a_broker_added_is_not_sent_along(app: Celery, clock: FakeClock) ->
     assert headers["theirs"] == 1
 
 
-@pytest.mark.parametrize(("choice", "becomes"), [("retry", "deferred"), ("run", "ran"), ("fail", "failed")])
+@pytest.mark.parametrize(("choice", "becomes"), [("retry", "deferred"), ("run", "deferred"), ("fail", "failed")])
 def test_a_soft_time_limit_that_strikes_while_the_store_is_asked_is_no_failure_of_the_body(
     app: Celery, clock: FakeClock, choice: str, becomes: str
 ) -> None:
-    """The limit is the body's, which has not begun; what waits for the store is what the setting says."""
+    """The limit is the body's, which has not begun; nor does one begin that has no limit any more."""
     seen = away(app, clock, SoftTimeLimitExceeded(1), coord_on_store_error=choice)
     ran: list[int] = []
 
@@ -189,10 +191,81 @@ def test_a_soft_time_limit_that_strikes_while_the_store_is_asked_is_no_failure_o
 
     outcome = run(task, fresh_id(), 1)
 
-    assert (ran == [1]) is (becomes == "ran")
+    assert ran == []
     assert bool(sent(app)) is (becomes == "deferred")
     assert isinstance(failed_with(outcome), StoreError) is (becomes == "failed")
     assert "soft time limit passed" in next(event.error for event in seen if isinstance(event, StoreFailed))
+
+
+@pytest.mark.parametrize(
+    ("why", "choice"),
+    [
+        *itertools.product(["redelivered", "untold"], ["retry", "run", "fail"]),
+        *itertools.product(["layout"], ["retry", "run"]),  # else it fails before anything is sent
+    ],
+)
+def test_a_soft_time_limit_that_strikes_when_the_store_has_answered_changes_nothing(
+    app: Celery, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, choice: str, why: str
+) -> None:
+    """1, 7. That store is not away: what is to become of runs that meet none is not asked."""
+    error = NewerLayout("k", 2, 1) if why == "layout" else None
+    seen = away(app, clock, error, coord_on_store_error=choice)
+    ran: list[int] = []
+    task = app.task(base=ExclusiveTask, name="asking")(lambda_free)
+    task_id = fresh_id()
+    if why != "layout":
+        use_memory(app, clock)
+        made: Coordination = coordination(app)
+        made.notify = seen.append  # type: ignore[method-assign]
+        lease = made.store.acquire(task.key_of(), Owner.new(task_id), 30, heed_cooldown=True, remember=600)
+        assert isinstance(lease, Lease)
+        if why == "untold":
+            made.store.settle(lease, remember=600, told=False)
+    with monkeypatch.context() as patch:
+        cut_short_once(patch)
+        run(task, task_id)
+
+    assert ran == []
+    assert len(sent(app)) == 1
+    assert [event.why for event in seen if isinstance(event, TaskDeferred)] == [why]
+    assert state_of(task, task_id) == states.PENDING
+
+
+def cut_short_once(patch: pytest.MonkeyPatch) -> list[int]:
+    """Let the next attempt to publish be cut short; the attempts are counted."""
+    publish, tries = Signature.apply_async, []
+
+    def cut_short(*args: Any, **kwargs: Any) -> Any:
+        tries.append(1)
+        if len(tries) == 1:
+            raise SoftTimeLimitExceeded(1)
+        return publish(*args, **kwargs)
+
+    patch.setattr(Signature, "apply_async", cut_short)
+    return tries
+
+
+def test_what_was_sent_again_is_not_sent_twice(app: Celery, clock: FakeClock) -> None:
+    away(app, clock)
+    made: Coordination = coordination(app)
+
+    def strike(event: Event) -> None:
+        if isinstance(event, TaskDeferred):
+            raise SoftTimeLimitExceeded(1)
+
+    made.notify = strike  # type: ignore[method-assign]
+    task = app.task(base=ExclusiveTask, name="asking")(lambda_free)
+
+    run(task, fresh_id())
+
+    assert len(sent(app)) == 1
+
+
+def test_the_soft_time_limit_of_a_body_is_told_to_it_also_out_of_an_eager_run(app: Celery, clock: FakeClock) -> None:
+    away(app, clock, SoftTimeLimitExceeded(1))
+    inner = app.task(base=ExclusiveTask, name="inner")(lambda_free)
+
+    assert isinstance(inner.apply().result, SoftTimeLimitExceeded)
 
 
 @pytest.mark.parametrize("base", [ExclusiveTask, CooldownTask])
@@ -252,20 +325,13 @@ def test_a_soft_time_limit_that_strikes_while_a_run_is_put_off_loses_nothing(
     """Store and broker are often one server, and both away."""
     away(app, clock)
     task = app.task(base=ExclusiveTask, name="asking")(lambda_free)
-    publish, tries = Signature.apply_async, []
-
-    def cut_short(*args: Any, **kwargs: Any) -> Any:
-        tries.append(1)
-        if len(tries) == 1:
-            raise SoftTimeLimitExceeded(1)
-        return publish(*args, **kwargs)
-
-    monkeypatch.setattr(Signature, "apply_async", cut_short)
+    tries = cut_short_once(monkeypatch)
 
     run(task, fresh_id())
 
     assert len(tries) == 2
-    assert len(sent(app)) == 1
+    [headers] = sent(app)
+    assert headers[MET_ITSELF]  # the first may have been sent, too: one waits for the other
 
 
 def test_a_soft_time_limit_that_strikes_in_the_body_is_a_failure_of_it(app: Celery, clock: FakeClock) -> None:

@@ -7,7 +7,7 @@ import math
 from celery_coord.stores.redis.scripts import Script
 
 ACQUIRE = Script("acquire", after=("layout", "ended"))
-RENEW = Script("renew")
+RENEW = Script("renew", after=("ended",))
 SETTLE = Script("settle", after=("ended",))
 HOLD = Script("hold", after=("ended",))
 REFUSES = Script("refuses", after=("layout", "ended"), writes=False)

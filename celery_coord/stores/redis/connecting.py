@@ -131,7 +131,7 @@ def _is_address(host: str) -> bool:
     return True
 
 
-class _InTime:
+class _Whole:
     """What is added to a connection of redis-py's."""
 
     def connect(self: Any) -> None:
@@ -142,6 +142,10 @@ class _InTime:
         except BaseException:
             self.disconnect()
             raise
+
+
+class _InTime(_Whole):
+    """What is added to one over a network."""
 
     def _connect(self: Any) -> Any:
         redis_pys: Any = super()
@@ -165,6 +169,10 @@ class _SSLConnection(_InTime, redis.SSLConnection):
     pass
 
 
+class _SocketConnection(_Whole, redis.UnixDomainSocketConnection):
+    pass
+
+
 class _ManagedConnection(_InTime, SentinelManagedConnection):
     pass
 
@@ -176,6 +184,7 @@ class _ManagedSSLConnection(_InTime, SentinelManagedSSLConnection):
 _IN_TIME: dict[type[Any], type[Any]] = {
     redis.Connection: _Connection,
     redis.SSLConnection: _SSLConnection,
+    redis.UnixDomainSocketConnection: _SocketConnection,
     SentinelManagedConnection: _ManagedConnection,
     SentinelManagedSSLConnection: _ManagedSSLConnection,
 }

@@ -16,10 +16,17 @@ local function end_of(done, generation)
   end
 end
 
+-- What is known of a run is known for so long from now, at the least.
+local function keep(done, remember_ms)
+  if redis.call("PTTL", done) < tonumber(remember_ms) then
+    redis.call("PEXPIRE", done, remember_ms)
+  end
+end
+
 -- The run is admitted. What is known of the end of an earlier generation stays: it says as much.
 local function begin(done, remember_ms)
-  if remember_ms ~= "0" then
-    redis.call("SET", done, "b", "PX", remember_ms, "NX")
+  if remember_ms ~= "0" and not redis.call("SET", done, "b", "PX", remember_ms, "NX") then
+    keep(done, remember_ms)
   end
 end
 

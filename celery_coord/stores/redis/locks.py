@@ -72,9 +72,9 @@ class Lock(redis_lock.Lock):  # type: ignore[misc]  # it has no types
                 is_over = self._lock_renewal_stop.wait(_PAUSE)
 
     def _start_lock_renewer(self) -> None:
-        renewing = self._lock_renewal_thread
-        if renewing is not None and not renewing.is_alive():  # the last lock was lost: that is over
-            self._lock_renewal_thread = None
+        # The last lock was lost, whether the thread that renewed it has noticed that or not.
+        self._stop_lock_renewer()
+        self._lock_renewal_thread = None
         super()._start_lock_renewer()
 
 

@@ -12,7 +12,5 @@ end
 redis.call("PEXPIRE", lock, ttl_ms)
 redis.call("PEXPIRE", lease, ttl_ms + 86400000)
 -- A body may run for longer than its run is remembered: its message may still come again when it has died after that.
-if redis.call("PTTL", done) < tonumber(remember_ms) then
-  redis.call("PEXPIRE", done, remember_ms)
-end
+keep(done, remember_ms)
 return "renewed"

@@ -105,7 +105,7 @@ class Trial:
         ACQUIRE.run(self._servers, (name.lock, name.cooldown, name.lease, done, name.layout), *arguments)
         RECORD.run(self._servers, (name.lock, name.records), str(owner), "check", "1", "", 0, 1, 1000, "0")
         ERASE.run(self._servers, (name.lock, name.records), str(owner), "check")
-        RENEW.run(self._servers, (name.lock, name.lease), str(owner), 1000)
+        RENEW.run(self._servers, (name.lock, name.lease, done), str(owner), 1000, 1000)
         ends = (name.lock, name.cooldown, name.signal, done)
         SETTLE.run(self._servers, ends, str(owner), owner.generation, 1000, 1000, 1, 1)
         self._servers.wait(name.signal, ("BLPOP", name.signal, 0.01))

@@ -65,6 +65,8 @@ _parse_url: Callable[[str], dict[str, Any]] = parse_url
 _IN_A_URL = frozenset({"db", "virtual_host", "sentinel_username", "sentinel_password"})
 
 _PORT, _SENTINEL_PORT = 6379, 26379
+#: In what stands for a user before several hosts: another host, with a user of its own.
+_NEXT_HOST = re.compile(r"@.*,|^[^:,]+:[0-9]+,[^:]*:")
 #: The numbers that a server reads.
 _DATABASES = range(2**31)
 _TLS_SCHEMES = frozenset({"rediss", "sentinels", "rediss+cluster"})
@@ -134,15 +136,20 @@ def _split(scheme: str, url: str) -> tuple[list[SplitResult], str, tuple[Host, .
     netlocs = [host for hosts in behind for host in ([hosts] if is_single else hosts.split(","))]
     hosts = _hosts(scheme, netlocs)
     if _is_socket(scheme):
-        is_sound = len(parts) == 1 and len(parts[0].path) > 1 and not behind[0]
+        is_sound = len(parts) == 1 and len(parts[0].path) > 1 and behind[0] in ("", "localhost")
     else:
         is_sound = bool(hosts) and (len(netlocs) == 1 or not is_single) and all(_is_number(part.path) for part in parts)
-        # A user for each of several hosts, and a user who was cut in two by what is not quoted.
-        is_sound &= is_single or not any("@" in user for user in users)
-        is_sound &= not any("@" in part.query and not user for part, user in zip(parts, users, strict=True))
+        is_sound &= is_single or not any(_NEXT_HOST.search(user) for user in users)
+        is_sound &= not any(_is_cut_in_two(part) for part, user in zip(parts, users, strict=True) if not user)
     if hosts is None or not is_sound or any(part.fragment or part.scheme != scheme for part in parts):
         _refuse(scheme)
     return parts, next(filter(None, users), ""), tuple(hosts)
+
+
+def _is_cut_in_two(part: SplitResult) -> bool:
+    """Whether the user goes on in what looks like options: a password with a ``?`` that is not quoted."""
+    said = (piece.partition("=") for piece in part.query.split("&") if "@" in piece)
+    return any(name not in OPTIONS | _IN_A_URL for name, _, _ in said)
 
 
 def _is_socket(scheme: str) -> bool:
