@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 unexport PYTHONDONTWRITEBYTECODE
 
 # Most tests wait for what other processes do: several at a time, file by file.
-SIDE_BY_SIDE := --numprocesses 3
+SIDE_BY_SIDE := --numprocesses 4
 
 # The oldest releases that pyproject.toml allows, tested together.
 LOWEST := celery==5.5.0 kombu==5.5.2 redis==4.6.0 python-redis-lock==4.0.0

@@ -74,9 +74,31 @@ def test_a_hard_limit_that_passes_while_the_store_is_asked_ends_the_run(stalled:
     assert stalled.words(n) == []
 
 
+SENTENCE = "asking a store that does not answer"
+
+
 def test_a_worker_says_as_it_starts_which_limits_are_that_short(worker: CeleryProcess) -> None:
-    [line] = [line for line in worker.output.splitlines() if "asking a store that does not answer" in line]
+    [line] = [line for line in worker.output.splitlines() if SENTENCE in line]
 
     assert f"takes up to {3 * STORE_TIMEOUT:g} s" in line
     assert re.search(r"the time limit of limited \(2 s\), \w+ \(4 s\), \w+ \(50 s\) is shorter", line)
     assert "set coord_store_timeout = 0.5" in line
+
+
+@pytest.mark.parametrize(
+    ("pool", "given", "is_told"),
+    [
+        ("prefork", ("--soft-time-limit=1",), False),  # which comes first, and puts the run off
+        ("gevent", ("--soft-time-limit=1",), True),  # where there are none
+        ("eventlet", (), False),
+        ("threads", (), False),
+    ],
+)
+def test_a_worker_speaks_of_those_limits_alone_that_its_pool_knows(
+    tmp_path: Path, server: LocalServer, pool: str, given: tuple[str, ...], *, is_told: bool
+) -> None:
+    with Site(tmp_path) as site:
+        worker = site.worker(pool, *given)
+        worker.wait_for(" ready.")
+
+        assert (SENTENCE in worker.output) is is_told
