@@ -25,7 +25,7 @@ help:
 	@echo "make load         fail-overs and reshardings while runs compete for keys (4 min)"
 	@echo "make endurance    200,000 runs, and what is left of connections, threads and memory (5 min)"
 	@echo "make takeovers    three beats, and 200 crashes, resignations, pauses and stalls (10 min)"
-	@echo "make sabotage     break the library on purpose, a check at a time, and see a test fail each time (21 min)"
+	@echo "make sabotage     break the library on purpose, a check at a time, and see a test fail each time (30 min)"
 	@echo "make bench        what coordination costs"
 	@echo "make docs         build the documentation into site/"
 	@echo "make clean        remove what make made"
