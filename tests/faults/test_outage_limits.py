@@ -15,10 +15,14 @@ from local_processes import PATIENCE, CeleryProcess
 
 from celery_coord.testing import LocalServer
 
-#: Seconds; and how long a child has before it asks, which is none of the body's.
-LIMIT, STORE_TIMEOUT = 4, 20.0
-#: Longer than any body takes here, and shorter than three answers.
+#: The limit of one call, in seconds: long enough for a child to have begun to ask by then.
+LIMIT = 4
+#: `coord_store_timeout`: far longer.
+STORE_TIMEOUT = 20.0
+#: The worker's own: longer than any body takes here, and shorter than three answers.
 LIMIT_OF_ALL = 50
+#: How the warning begins.
+SENTENCE = "asking a store that does not answer"
 
 
 class Stalled(Site):
@@ -57,6 +61,8 @@ def test_a_soft_limit_that_passes_while_the_store_is_asked_puts_the_run_off(stal
 
     assert stalled.wait_for_signal("task_deferred", task_id=run.id)["why"] == "store"
     assert (run.state, stalled.words(n)) == ("PENDING", [])
+    errors = {told["error"] for told in stalled.signals("store_failed", doing=f"asking for n:{n}")}
+    assert errors == {"the task's soft time limit passed before it answered"}
     os.kill(stalled.store_pid, signal.SIGCONT)
 
     assert run.get(timeout=PATIENCE)["token"] > 0
@@ -72,9 +78,6 @@ def test_a_hard_limit_that_passes_while_the_store_is_asked_ends_the_run(stalled:
         run.get(timeout=PATIENCE)
 
     assert stalled.words(n) == []
-
-
-SENTENCE = "asking a store that does not answer"
 
 
 def test_a_worker_says_as_it_starts_which_limits_are_that_short(worker: CeleryProcess) -> None:

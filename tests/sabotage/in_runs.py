@@ -244,6 +244,14 @@ IN_THE_GATE = (
         (f"{_WITHOUT_STORE}a_soft_time_limit_that_strikes_while_a_run_is_put_off_loses_nothing",),
     ),
     Break(
+        "what was sent again is sent twice",
+        "7. nothing runs twice on account of a limit",
+        "run.py",
+        "        if self._is_sent_again:\n",
+        "        if False:\n",
+        (f"{_WITHOUT_STORE}what_was_sent_again_is_not_sent_twice",),
+    ),
+    Break(
         "a run that was sent again twice does not know itself",
         "7. a message is not dropped on account of itself, nor run beside itself",
         "run.py",

@@ -211,7 +211,11 @@ def test_a_soft_time_limit_that_strikes_when_the_store_has_answered_changes_noth
     error = NewerLayout("k", 2, 1) if why == "layout" else None
     seen = away(app, clock, error, coord_on_store_error=choice)
     ran: list[int] = []
-    task = app.task(base=ExclusiveTask, name="asking")(lambda_free)
+
+    @app.task(base=ExclusiveTask, name="asking")
+    def task() -> None:
+        ran.append(1)
+
     task_id = fresh_id()
     if why != "layout":
         use_memory(app, clock)
